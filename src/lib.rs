@@ -1,0 +1,30 @@
+//! Chinwag: a chat backend in one binary.
+//!
+//! Code map, from the edge to the disk. Arrows point only downwards:
+//!
+//! ```text
+//! main (arguments) -> node (composition root) -> http -> conversation -> wal | snapshot
+//!                                                  |                          |
+//!                                                auth                        disk
+//! ```
+//!
+//! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
+//! * [`config`]: plain data, checked once, handed down as each part's own options.
+//! * [`telemetry`]: logs and metrics; used anywhere, uses nothing.
+//! * [`auth`]: tokens to callers.
+//! * [`http`]: the edge; bytes to calls, outcomes to statuses.
+//! * [`conversation`]: one actor per conversation; the rules of chat; what a record means.
+//! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
+//! * [`disk`]: the one trait, so that crashes can be simulated.
+//! * [`node`]: recover, start, drain.
+
+pub mod auth;
+pub mod config;
+pub mod conversation;
+pub mod disk;
+pub mod http;
+pub mod message;
+pub mod node;
+pub mod snapshot;
+pub mod telemetry;
+pub mod wal;

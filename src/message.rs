@@ -1,0 +1,415 @@
+//! The vocabulary of chat: who, where, what, and what may come back.
+//!
+//! Plain types that the edge and the conversations share. Nothing here knows how a call arrived
+//! or where a message is kept.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::limits::ID_BYTES_MAX;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// The empty text names nobody.
+    #[error("must not be empty")]
+    Empty,
+    /// More than [`ID_BYTES_MAX`] bytes of UTF-8.
+    #[error("must be at most {ID_BYTES_MAX} bytes")]
+    TooLong,
+    /// Holds a control character (Unicode `Cc`).
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+fn check_id(id: &str) -> Result<(), InvalidId> {
+    if id.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(InvalidId::TooLong);
+    }
+    if id.chars().any(char::is_control) {
+        return Err(InvalidId::ControlCharacter);
+    }
+    Ok(())
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the rule for ids: 1 to 128 bytes of UTF-8 without control characters.
+            pub fn parse(id: &str) -> Result<Self, InvalidId> {
+                check_id(id)?;
+                Ok(Self(id.into()))
+            }
+
+            /// The id as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A user, as the `sub` of a token names them.
+    UserId
+);
+id_type!(
+    /// A group, as its creator or the server named it.
+    GroupId
+);
+
+/// Who makes a call, as proved by a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub user: UserId,
+    /// The token's `admin` claim.
+    pub admin: bool,
+}
+
+/// What a caller addresses: `target` and `target_type` of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// The other user of a direct conversation (or the caller: saved messages).
+    User(UserId),
+    /// A group.
+    Group(GroupId),
+}
+
+/// The identity of a conversation. Typed, never a joined string, so keys cannot collide.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConversationKey {
+    /// The unordered pair of two users. Invariant: the first is the smaller one.
+    Direct(UserId, UserId),
+    /// A group.
+    Group(GroupId),
+}
+
+impl ConversationKey {
+    /// The direct conversation of two users, in either order.
+    pub fn direct(a: UserId, b: UserId) -> Self {
+        if a <= b { Self::Direct(a, b) } else { Self::Direct(b, a) }
+    }
+
+    /// The conversation that `caller` means by `address`.
+    pub fn of(caller: &UserId, address: &Address) -> Self {
+        match address {
+            Address::User(other) => Self::direct(caller.clone(), other.clone()),
+            Address::Group(group) => Self::Group(group.clone()),
+        }
+    }
+}
+
+impl fmt::Display for ConversationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(a, b) => write!(f, "direct {a:?} {b:?}"),
+            Self::Group(id) => write!(f, "group {id:?}"),
+        }
+    }
+}
+
+/// What a sender wants stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The text; never empty.
+    pub msg: String,
+    /// Whatever the app attaches; may be empty.
+    pub extra: String,
+    /// Names this send for retries; empty for none, at most 64 bytes.
+    pub client_msg_id: String,
+}
+
+/// Proof of a durable send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Dense per conversation, from 1.
+    pub msg_index: u32,
+    /// Unix time in nanoseconds; never runs backwards inside a conversation.
+    pub timestamp_ns: u64,
+    /// Whether this answers a retry of a message that was already stored.
+    pub duplicate: bool,
+}
+
+/// Which way a pull walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Indices up to the start, descending.
+    Before,
+    /// Indices from the start, ascending.
+    After,
+}
+
+/// A request for a page of messages and recalls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// Which way to walk.
+    pub direction: Direction,
+    /// First message index of the page; 0 leaves messages out.
+    pub start_msg_index: u32,
+    /// First recall index of the page; 0 leaves recalls out.
+    pub start_recall_index: u32,
+    /// At most so many of each half; 1 to 50.
+    pub count: u32,
+    /// How long an `After` pull that would be empty may wait for something. Zero: not at all.
+    pub wait: Duration,
+}
+
+/// One message of a [`Page`]. `msg` and `extra` are empty once it is recalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageView<'a> {
+    /// Dense per conversation, from 1.
+    pub msg_index: u32,
+    /// The recall that took it back; 0 for none.
+    pub recall_index: u32,
+    /// The text.
+    pub msg: &'a str,
+    /// What the app attached.
+    pub extra: &'a str,
+    /// Unix time in nanoseconds.
+    pub timestamp_ns: u64,
+    /// Who sent it.
+    pub sender: &'a str,
+}
+
+/// A page of durable history: what a pull answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    rows: Vec<Row>,
+    /// The texts of all rows, one after the other.
+    text: String,
+    /// `(recall_index, msg_index)`, in the order of the pull.
+    pub recalls: Vec<(u32, u32)>,
+    /// Newest durable message; 0 when there is none.
+    pub max_msg_index: u32,
+    /// Newest durable recall; 0 when there is none.
+    pub max_recall_index: u32,
+    /// Oldest message the caller may read; 1 in a conversation that keeps everything.
+    pub min_msg_index: u32,
+    /// Changes only when a restore took history back.
+    pub epoch: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    msg_index: u32,
+    recall_index: u32,
+    timestamp_ns: u64,
+    sender: UserId,
+    /// Where `msg` ends and `extra` begins in `text`, and where `extra` ends.
+    msg_from: usize,
+    extra_from: usize,
+    to: usize,
+}
+
+impl Page {
+    /// Adds a message behind the ones already there.
+    pub fn push(&mut self, sender: UserId, message: MessageView<'_>) {
+        let msg_from = self.text.len();
+        self.text.push_str(message.msg);
+        let extra_from = self.text.len();
+        self.text.push_str(message.extra);
+        self.rows.push(Row {
+            msg_index: message.msg_index,
+            recall_index: message.recall_index,
+            timestamp_ns: message.timestamp_ns,
+            sender,
+            msg_from,
+            extra_from,
+            to: self.text.len(),
+        });
+    }
+
+    /// The messages, in the order of the pull.
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = MessageView<'_>> {
+        self.rows.iter().map(|row| MessageView {
+            msg_index: row.msg_index,
+            recall_index: row.recall_index,
+            msg: &self.text[row.msg_from..row.extra_from],
+            extra: &self.text[row.extra_from..row.to],
+            timestamp_ns: row.timestamp_ns,
+            sender: row.sender.as_str(),
+        })
+    }
+
+    /// Whether there is neither a message nor a recall in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.recalls.is_empty()
+    }
+
+    /// Bytes of text in it, to size a reply.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// What a member may do in a group; the numbers are the protocol's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Duty {
+    /// Sends, pulls, acks, recalls their own.
+    Member = 0,
+    /// Everything.
+    Owner = 2,
+    /// Adds, kicks, recalls any message.
+    Admin = 3,
+}
+
+impl Duty {
+    /// The duty with this number on the wire and on disk.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Member),
+            2 => Some(Self::Owner),
+            3 => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// A group as a member sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its id.
+    pub group: GroupId,
+    /// Its display name.
+    pub name: String,
+    /// When it was created, Unix time in nanoseconds.
+    pub created_ns: u64,
+    /// How many members it has.
+    pub members_count: u32,
+    /// The asking caller's own duty (an admin token that is no member counts as `Admin`).
+    pub duty: Duty,
+}
+
+/// One member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// What they may do.
+    pub duty: Duty,
+    /// Since when, Unix time in nanoseconds.
+    pub joined_ns: u64,
+}
+
+/// A page of members, ordered by user id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembersPage {
+    /// The members behind the cursor.
+    pub members: Vec<Member>,
+    /// Give it back for the next page; empty when there is none.
+    pub cursor: String,
+}
+
+/// A lawful "no", or "not now". Nothing was stored, except where a variant says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// The call breaks a rule of the API; the text names the field and the limit.
+    Invalid(String),
+    /// The caller may not do this; the text says what is missing.
+    Forbidden(&'static str),
+    /// No such message; carries the newest index there is.
+    NoSuchMessage {
+        /// What was asked for.
+        asked: u32,
+        /// The newest durable message.
+        newest: u32,
+    },
+    /// The message is somebody else's.
+    NotYourMessage,
+    /// The `client_msg_id` names another message of this sender.
+    ClientIdReused,
+    /// The message is older than the recall window.
+    RecallWindowPassed {
+        /// The window.
+        window: Duration,
+    },
+    /// No such group.
+    NoSuchGroup,
+    /// The group id is taken.
+    GroupExists,
+    /// Too much is in flight; nothing was stored.
+    Overloaded,
+    /// The server is draining; nothing was stored.
+    Draining,
+    /// The log cannot take records now (disk full); nothing was stored.
+    ReadOnly,
+    /// The log has failed; whether the call was stored is unknown until recovery.
+    LogFailed,
+    /// The conversation broke while handling the call; whether it was stored is unknown.
+    Broken(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).expect("a valid id")
+    }
+
+    #[test]
+    fn ids_have_1_to_128_bytes_and_no_control_characters() {
+        assert_eq!(UserId::parse(""), Err(InvalidId::Empty));
+        assert!(UserId::parse(&"a".repeat(128)).is_ok());
+        assert_eq!(UserId::parse(&"a".repeat(129)), Err(InvalidId::TooLong));
+        assert_eq!(UserId::parse(&"é".repeat(65)), Err(InvalidId::TooLong));
+        assert_eq!(UserId::parse("a\nb"), Err(InvalidId::ControlCharacter));
+        assert_eq!(UserId::parse("a\u{85}b"), Err(InvalidId::ControlCharacter));
+        assert!(UserId::parse("a-b c/d\u{1F600}").is_ok());
+    }
+
+    #[test]
+    fn a_pair_has_one_key_and_pairs_never_collide() {
+        let pair = |a, b| ConversationKey::direct(user(a), user(b));
+        assert_eq!(pair("alice", "bob"), pair("bob", "alice"));
+        assert_ne!(pair("a-b", "c"), pair("a", "b-c"));
+        let group = ConversationKey::Group(GroupId::parse("a-b").expect("a valid id"));
+        assert_ne!(group, pair("a", "b"));
+    }
+
+    #[test]
+    fn a_page_gives_back_what_was_pushed() {
+        let mut page = Page::default();
+        let view = |i, msg, extra| MessageView {
+            msg_index: i,
+            recall_index: 0,
+            msg,
+            extra,
+            timestamp_ns: 7,
+            sender: "alice",
+        };
+        page.push(user("alice"), view(1, "hello", ""));
+        page.push(user("alice"), view(2, "", "x"));
+        let rows: Vec<_> = page.messages().collect();
+        assert_eq!(rows, [view(1, "hello", ""), view(2, "", "x")]);
+    }
+}
