@@ -22,8 +22,10 @@ const CHUNK_MESSAGES: u32 = 4_096;
 const CHUNK_RECALLS: u32 = 1 << 18;
 /// Participants per chunk: at most 2.6 MB with the longest ids.
 const CHUNK_PARTICIPANTS: usize = 1 << 14;
-/// First byte of every payload: which struct follows.
-const VERSION: u8 = 1;
+/// The kind of every chunk, as it stands in the pack beside the payload.
+pub(crate) const KIND: u8 = 1;
+/// Which struct the payload is.
+pub(crate) const VERSION: u8 = 1;
 /// Stands for "not a member" where a duty is expected.
 const NO_DUTY: u8 = 255;
 
@@ -169,7 +171,7 @@ fn finish(state: &State, body: ChunkV1<'_>) -> Chunk {
         recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
         complete: body.head.is_some(),
     };
-    let mut payload = vec![VERSION];
+    let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
     Chunk { applied_lsn: state.applied_lsn, complete: summary.complete, summary, payload }
 }
@@ -262,7 +264,7 @@ impl Loader {
 
     /// Takes over the next chunk.
     pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
-        let chunk = decode(payload)?;
+        let chunk: ChunkV1<'_> = codec::decode(payload)?;
         check_continues(&self.state, &chunk)?;
         for message in &chunk.messages {
             self.senders = self.senders.max(message.sender.saturating_add(1));
@@ -298,13 +300,6 @@ impl Loader {
         let history = &self.state.history;
         let saved = Saved { messages: history.newest_message(), recalls: history.newest_recall() };
         Ok((self.state, saved))
-    }
-}
-
-fn decode(payload: &[u8]) -> Result<ChunkV1<'_>, codec::Error> {
-    match payload.split_first() {
-        Some((&VERSION, body)) => codec::decode(body),
-        _ => Err(codec::Error::Impossible("version")),
     }
 }
 

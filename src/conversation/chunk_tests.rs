@@ -155,6 +155,6 @@ fn a_chunk_has_the_bytes_it_always_had() {
     let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "01000100070163016d0165000000000105616c69636501ff00000107fe67f0f4f1a108c9370a8c607854bbe02c00"
+        "000100070163016d0165000000000105616c69636501ff00000107fe67f0f4f1a108c9370a8c607854bbe02c00"
     );
 }

@@ -29,6 +29,11 @@ pub(crate) struct KeyV1<'a> {
 }
 
 impl<'a> KeyV1<'a> {
+    /// Kind, first and second id.
+    pub(crate) fn parts(&self) -> (u8, &'a str, &'a str) {
+        (self.kind, self.first, self.second)
+    }
+
     /// The key as it stands in records and chunks.
     pub(crate) fn of(key: &'a ConversationKey) -> Self {
         match key {
