@@ -12,8 +12,10 @@ use std::io;
 use std::path::Path;
 
 mod real;
+mod simulated;
 
 pub use real::Real;
+pub use simulated::{Operation, Simulated};
 
 /// Names in a file system: the real one, or a simulated one.
 pub trait Disk: Send + Sync {
