@@ -31,8 +31,11 @@ struct Threads {
     stock: JoinHandle<()>,
 }
 
+/// What a log calls when it fails, on one of its threads.
+pub type FailureCall = Box<dyn FnOnce(Error) + Send>;
+
 /// Called once, by whichever thread fails first.
-struct OnFailure(Mutex<Option<Box<dyn FnOnce(Error) + Send>>>);
+struct OnFailure(Mutex<Option<FailureCall>>);
 
 impl OnFailure {
     fn call(&self, error: Error) {
@@ -61,7 +64,7 @@ impl<T: Send + 'static> Wal<T> {
         recovered: &Recovered,
         options: Options,
         sink: Sink<T>,
-        on_failure: Box<dyn FnOnce(Error) + Send>,
+        on_failure: FailureCall,
     ) -> Result<Self, Error> {
         let log = Stepped::start(disk, wal_dir, tmp_dir, store, recovered, options, sink)?;
         let Stepped { disk, wal_dir, shared, committer, stock } = log;

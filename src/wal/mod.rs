@@ -33,7 +33,7 @@ mod writer;
 
 pub use committer::{Batch, Sink};
 pub use error::{Error, VisitError};
-pub use handle::Wal;
+pub use handle::{FailureCall, Wal};
 pub use queue::{Reason, Refused, State};
 pub use replay::{Recovered, TornTail, replay};
 pub use segment::SegmentFile;

@@ -307,7 +307,8 @@ impl Round {
                 _ => self.random.random_range(1..200),
             };
             let kind = self.random.random_range(1..=5);
-            let payload: Vec<u8> = (0..bytes).map(|_| self.random.random()).collect();
+            let salt: [u8; 8] = self.random.random();
+            let payload: Vec<u8> = salt.into_iter().cycle().take(bytes).collect();
             let next = self.model.appended.len() as u64 + 1;
             match log.append(kind, payload.clone(), next) {
                 Ok(lsn) if lsn.0 == next => self.model.appended.push((kind, payload)),

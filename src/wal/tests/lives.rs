@@ -250,7 +250,7 @@ fn a_full_disk_refuses_appends_and_never_fails_an_accepted_one() {
 #[test]
 fn a_start_on_a_full_disk_is_read_only_until_there_is_room() {
     let disk = disk();
-    let (mut log, _) = start(&disk, small());
+    let (log, _) = start(&disk, small());
     log.append(1, b"one".to_vec(), 0).unwrap();
     log.close().unwrap();
     disk.set_capacity(disk.used_bytes());
