@@ -56,6 +56,7 @@ struct State {
     fault: Option<Fault>,
     counted: [u64; 4],
     lies: bool,
+    keeps_caches: bool,
     paused: bool,
     off: bool,
 }
@@ -87,6 +88,7 @@ impl Simulated {
             fault: None,
             counted: [0; 4],
             lies: false,
+            keeps_caches: false,
             paused: false,
             off: false,
         };
@@ -163,6 +165,11 @@ impl Simulated {
     /// From now on syncs of files succeed and do nothing: the control that must lose data.
     pub fn lie_about_syncs(&self) {
         self.state().lies = true;
+    }
+
+    /// From now on dropping the cache does nothing: the control that must read what is not there.
+    pub fn keep_caches(&self) {
+        self.state().keeps_caches = true;
     }
 
     /// From now on syncs of files wait until [`resume_syncs`](Self::resume_syncs).
@@ -416,7 +423,9 @@ impl File for SimulatedFile {
     fn drop_cache(&self) -> io::Result<()> {
         let mut state = self.shared.state();
         state.check_power()?;
-        state.image(self.inode).drop_cache();
+        if !state.keeps_caches {
+            state.image(self.inode).drop_cache();
+        }
         Ok(())
     }
 }
