@@ -1,0 +1,8 @@
+//! The protobuf messages of the API, generated from the `.proto` files beside this one.
+//!
+//! They carry no rule: an absent field is its zero value, and what is allowed is decided where the
+//! JSON and the form of the same request are checked.
+
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+
+include!(concat!(env!("OUT_DIR"), "/im.rs"));
