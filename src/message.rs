@@ -230,6 +230,11 @@ struct Row {
 }
 
 impl Page {
+    /// A page without messages and recalls. The epoch is 0 until somebody sets it.
+    pub fn new(max_msg_index: u32, max_recall_index: u32, min_msg_index: u32) -> Self {
+        Self { max_msg_index, max_recall_index, min_msg_index, ..Self::default() }
+    }
+
     /// Adds a message behind the ones already there.
     pub fn push(&mut self, sender: UserId, message: MessageView<'_>) {
         let msg_from = self.text.len();
@@ -320,7 +325,7 @@ pub struct Member {
     pub joined_ns: u64,
 }
 
-/// A page of members, ordered by user id.
+/// A page of members, in order of their first appearance in the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembersPage {
     /// The members behind the cursor.

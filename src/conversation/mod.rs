@@ -3,6 +3,15 @@
 //! [`Conversations`] is the handle the edge uses. Every method answers only what is durable under
 //! the server's sync mode, and gives back a lawful "no" as a [`Rejection`].
 
+pub mod chunk;
+pub mod codec;
+mod group;
+mod history;
+mod participants;
+mod record;
+mod resident;
+pub mod state;
+
 use crate::message::{
     Address, Caller, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt, Rejection, UserId,
 };

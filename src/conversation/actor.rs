@@ -1,0 +1,304 @@
+//! The actor of one conversation: ractor glue around [`State`].
+//!
+//! It orders the calls on its conversation, lets the rules decide, hands records to the log and
+//! handles the next call at once: it never waits for the disk. Answers that depend on the disk
+//! travel through the log as a ticket.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::checkpoint::DirtyList;
+use super::chunk::Chunk;
+use super::completion::{Outcome, Reply, Ticket};
+use super::durable::DurableHead;
+use super::group;
+use super::record::{Record, extend_hash};
+use super::resident::Resident;
+use super::state::{Decision, Durable, State};
+use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
+use crate::wal::{RefusedReason, Wal};
+
+/// What every conversation of a node needs.
+pub(crate) struct Context {
+    pub(crate) log: Arc<Wal<Ticket>>,
+    pub(crate) dirty: Arc<DirtyList>,
+    pub(crate) recall_window: Option<Duration>,
+    /// Changes only when a restore took history back.
+    pub(crate) epoch: u32,
+}
+
+/// What a caller wants of a conversation.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Send(Draft),
+    Recall(u32),
+    Ack(u32),
+    Pull(Pull),
+    CreateGroup { name: String, members: Vec<UserId> },
+    AddMembers(Vec<UserId>),
+    KickMembers(Vec<UserId>),
+    LeaveGroup,
+    GroupInfo,
+    Members { cursor: String, count: u32 },
+}
+
+/// One call in the mailbox.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: Caller,
+    pub(crate) request: Request,
+    pub(crate) reply: Reply,
+}
+
+/// The mailbox.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A client's call.
+    Call(Call),
+    /// The snapshot wants the next chunk of what it does not have.
+    Collect { restart: bool, to: oneshot::Sender<Vec<Chunk>> },
+}
+
+// ractor moves a message whole into a box and out again.
+const _: () = assert!(size_of::<Message>() <= 192);
+
+/// The actor's behaviour; its state is a [`Residence`].
+pub(crate) struct Conversation;
+
+/// What the actor owns.
+pub(crate) struct Residence {
+    pub(crate) context: Arc<Context>,
+    pub(crate) head: Arc<DurableHead>,
+    pub(crate) resident: Resident,
+}
+
+impl Actor for Conversation {
+    type Msg = Message;
+    type State = Residence;
+    type Arguments = Residence;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Message>,
+        residence: Residence,
+    ) -> Result<Residence, ActorProcessingErr> {
+        Ok(residence)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Message>,
+        message: Message,
+        residence: &mut Residence,
+    ) -> Result<(), ActorProcessingErr> {
+        residence.erase_recalled();
+        match message {
+            Message::Call(call) => residence.call(call),
+            Message::Collect { restart, to } => residence.collect(restart, to),
+        }
+    }
+}
+
+impl Residence {
+    /// Texts of durable recalls leave memory with the next message.
+    fn erase_recalled(&mut self) {
+        let recalls = self.head.durable().recalls;
+        self.resident.state.history.erase_through(recalls);
+    }
+
+    fn collect(&mut self, restart: bool, to: oneshot::Sender<Vec<Chunk>>) -> Result<(), ActorProcessingErr> {
+        // When nobody takes the chunk the checkpoint has failed, and the next one restarts.
+        let _ = to.send(self.resident.collect(restart));
+        Ok(())
+    }
+
+    fn call(&mut self, call: Call) -> Result<(), ActorProcessingErr> {
+        let Call { caller, request, reply } = call;
+        let key = self.resident.state.key.clone();
+        match request {
+            Request::Send(draft) => self.send(&key, &caller, &draft, reply),
+            Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, reply),
+            Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
+            Request::Pull(pull) => self.pull(&caller, &pull, reply),
+            Request::CreateGroup { name, members } => {
+                self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
+            }
+            Request::AddMembers(users) => {
+                self.change(group::add(self.state(), &key, &caller, &users, now_ns()), reply)
+            }
+            Request::KickMembers(users) => {
+                self.change(group::kick(self.state(), &key, &caller, &users, now_ns()), reply)
+            }
+            Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
+            Request::GroupInfo => self.group_info(&key, &caller, reply),
+            Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
+        }
+    }
+
+    fn state(&self) -> &State {
+        &self.resident.state
+    }
+
+    fn send(
+        &mut self,
+        key: &ConversationKey,
+        caller: &Caller,
+        draft: &Draft,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        let decision = self.state().send(key, &caller.user, draft, now_ns());
+        self.settle(decision, Outcome::Sent, reply)
+    }
+
+    fn recall(
+        &mut self,
+        key: &ConversationKey,
+        caller: &Caller,
+        msg_index: u32,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        let window = self.context.recall_window;
+        let decision = self.state().recall(key, &caller.user, msg_index, window, now_ns());
+        self.settle(decision, Outcome::Recalled, reply)
+    }
+
+    fn ack(
+        &mut self,
+        key: &ConversationKey,
+        caller: &Caller,
+        msg_index: u32,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        let decision = self.state().ack(key, &caller.user, msg_index, self.head.durable());
+        self.change(decision, reply)
+    }
+
+    fn change(
+        &mut self,
+        decision: Result<Decision<'_, ()>, Rejection>,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        self.settle(decision, |()| Outcome::Done, reply)
+    }
+
+    fn pull(&mut self, caller: &Caller, pull: &Pull, reply: Reply) -> Result<(), ActorProcessingErr> {
+        let page = self.state().pull(&caller.user, pull, self.head.durable());
+        reply.send(page.map(|mut page| {
+            page.epoch = self.context.epoch;
+            Outcome::Page(Box::new(page))
+        }));
+        Ok(())
+    }
+
+    fn group_info(
+        &mut self,
+        key: &ConversationKey,
+        caller: &Caller,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        let ConversationKey::Group(id) = key else { unreachable!("group calls go to group keys") };
+        let info = group::info(self.state(), id, caller).map(Decision::Already);
+        self.settle(info, |info| Outcome::Info(Box::new(info)), reply)
+    }
+
+    fn members(
+        &mut self,
+        caller: &Caller,
+        cursor: &str,
+        count: u32,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        let page = group::members(self.state(), caller, cursor, count).map(Decision::Already);
+        self.settle(page, |page| Outcome::Members(Box::new(page)), reply)
+    }
+
+    /// Turns a decision into an append, a barrier or an answer.
+    fn settle<T>(
+        &mut self,
+        decision: Result<Decision<'_, T>, Rejection>,
+        outcome: impl FnOnce(T) -> Outcome,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        match decision {
+            Err(rejection) => reply.send(Err(rejection)),
+            Ok(Decision::Already(answer)) => self.answer_when_durable(outcome(answer), reply),
+            Ok(Decision::Append(record, answer)) => return self.append(&record, outcome(answer), reply),
+        }
+        Ok(())
+    }
+
+    /// Hands a record to the log, and takes it over once the log has accepted it.
+    fn append(
+        &mut self,
+        record: &Record<'_>,
+        outcome: Outcome,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        self.mark_dirty();
+        let kind = record.kind();
+        let payload = record.encode();
+        let hash = extend_hash(self.state().hash, kind, &payload);
+        let durable = self.heads_with(record);
+        let ticket = Ticket { head: self.head.clone(), durable, outcome, reply };
+        match self.context.log.append(kind, payload, ticket) {
+            Ok(lsn) => Ok(self.resident.state.apply(record, lsn.0, hash)?),
+            Err(refused) => {
+                refuse(refused.ticket.reply, refused.reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// Before the append: a checkpoint that reads the log's end must find every conversation with
+    /// records up to there in the list.
+    fn mark_dirty(&mut self) {
+        if !self.resident.dirty {
+            self.resident.dirty = true;
+            self.context.dirty.add((*self.resident.state.key).clone());
+        }
+    }
+
+    fn heads(&self) -> Durable {
+        let history = &self.state().history;
+        Durable { messages: history.newest_message(), recalls: history.newest_recall() }
+    }
+
+    fn heads_with(&self, record: &Record<'_>) -> Durable {
+        let heads = self.heads();
+        match record {
+            Record::Send(send) => Durable { messages: send.msg_index, ..heads },
+            Record::Recall(recall) => Durable { recalls: recall.recall_index, ..heads },
+            Record::Ack(_) | Record::Group(_) => heads,
+        }
+    }
+
+    /// An answer that is already true in memory goes out once it is true on disk.
+    fn answer_when_durable(&mut self, outcome: Outcome, reply: Reply) {
+        if self.head.lsn() >= self.state().applied_lsn {
+            return reply.send(Ok(outcome));
+        }
+        let ticket = Ticket { head: self.head.clone(), durable: self.heads(), outcome, reply };
+        if let Err(refused) = self.context.log.barrier(ticket) {
+            refuse(refused.ticket.reply, refused.reason);
+        }
+    }
+}
+
+fn refuse(reply: Reply, reason: RefusedReason) {
+    reply.send(Err(match reason {
+        RefusedReason::QueueFull => Rejection::Overloaded,
+        RefusedReason::NoSpace => Rejection::ReadOnly,
+        RefusedReason::Failed => Rejection::LogFailed,
+        RefusedReason::Closed => Rejection::Draining,
+        RefusedReason::TooLarge => Rejection::Invalid("the call is larger than a log record may be".into()),
+    }));
+}
+
+/// Unix time in nanoseconds; 0 before 1970, the end of time after 2554.
+fn now_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,394 @@
+//! Chunks: the part of a conversation that a snapshot does not have yet, as bytes, and back.
+//!
+//! A chunk holds the messages and recalls since the last one, and, when it is the last of its
+//! series, the small head whole: participants, group facts, clock, hash. A long delta is a series
+//! of chunks of bounded size. Files, checksums and which chunks are current are the business of
+//! [`crate::snapshot`].
+
+use bincode::{BorrowDecode, Encode};
+
+use super::codec;
+use super::history::Stored;
+use super::participants::{Membership, Participant};
+use super::state::{GroupFacts, Inconsistent, State};
+use crate::message::{ConversationKey, Duty, UserId};
+
+/// Texts per chunk after which the next one begins. Small enough that encoding one does not delay
+/// its conversation noticeably (about 1 ms), large enough that headers do not count.
+const CHUNK_TEXT_BYTES: usize = 1 << 20;
+/// Messages per chunk, for the same reason when texts are short.
+const CHUNK_MESSAGES: u32 = 4_096;
+/// Recalls per chunk: at most 1.3 MB.
+const CHUNK_RECALLS: u32 = 1 << 18;
+/// Participants per chunk: at most 2.6 MB with the longest ids.
+const CHUNK_PARTICIPANTS: usize = 1 << 14;
+/// First byte of every payload: which struct follows.
+const VERSION: u8 = 1;
+/// Stands for "not a member" where a duty is expected.
+const NO_DUTY: u8 = 255;
+
+/// How much of a conversation the snapshot has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Saved {
+    pub(crate) messages: u32,
+    pub(crate) recalls: u32,
+}
+
+/// One encoded chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// The state of the log in it; only true of the series up to this chunk when `complete`.
+    pub(crate) applied_lsn: u64,
+    pub(crate) summary: Summary,
+    pub(crate) payload: Vec<u8>,
+    /// Whether it is the last of its series and carries the head.
+    pub(crate) complete: bool,
+}
+
+/// What the index of a pack tells of a chunk without decoding it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Messages before the chunk, and with it.
+    pub(crate) messages: (u32, u32),
+    /// Recalls before the chunk, and with it.
+    pub(crate) recalls: (u32, u32),
+    pub(crate) complete: bool,
+}
+
+impl Summary {
+    /// As the eight opaque numbers of a pack's index; the last three are spare and 0.
+    pub(crate) fn to_numbers(self) -> [u32; 8] {
+        let Self { messages, recalls, complete } = self;
+        [messages.0, messages.1, recalls.0, recalls.1, u32::from(complete), 0, 0, 0]
+    }
+
+    /// Back from the numbers of an index.
+    pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
+        let [m0, m1, r0, r1, complete, ..] = numbers;
+        Self { messages: (m0, m1), recalls: (r0, r1), complete: complete != 0 }
+    }
+}
+
+/// Every chunk has every part; which ones are filled depends on its place in the series.
+#[derive(Debug, Default, Encode, BorrowDecode)]
+struct ChunkV1<'a> {
+    messages_before: u32,
+    messages: Vec<MessageV1<'a>>,
+    recalls_before: u32,
+    recalls: Vec<u32>,
+    /// Participants of this series in the chunks before; 0 begins the table anew.
+    participants_before: u32,
+    participants: Vec<ParticipantV1<'a>>,
+    head: Option<HeadV1<'a>>,
+}
+
+#[derive(Debug, Encode, BorrowDecode)]
+struct MessageV1<'a> {
+    sender: u32,
+    timestamp_ns: u64,
+    client_msg_id: &'a str,
+    msg: &'a str,
+    extra: &'a str,
+    erased: bool,
+}
+
+#[derive(Debug, Encode, BorrowDecode)]
+struct HeadV1<'a> {
+    last_timestamp_ns: u64,
+    hash: u128,
+    group: Option<GroupFactsV1<'a>>,
+}
+
+#[derive(Debug, Encode, BorrowDecode)]
+struct GroupFactsV1<'a> {
+    name: &'a str,
+    created_ns: u64,
+}
+
+#[derive(Debug, Encode, BorrowDecode)]
+struct ParticipantV1<'a> {
+    user: &'a str,
+    read_cursor: u32,
+    duty: u8,
+    joined_ns: u64,
+    readable_from: u32,
+}
+
+/// The next chunks of what `saved` does not have: one of messages, or one of recalls, or, when
+/// little is left, the end of the series. Call again until the last one is complete.
+///
+/// Messages and recalls only grow, so their chunks stay true while the conversation goes on; what
+/// can change, the participants and the head, is taken in one piece at the end.
+///
+/// Texts of recalled messages are left out: the caller publishes chunks only after everything in
+/// them, the recalls too, is durable.
+pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
+    let messages = take_messages(state, saved);
+    let after = Saved { messages: saved.messages + messages.len() as u32, ..saved };
+    if after.messages < state.history.newest_message() {
+        return vec![finish(state, ChunkV1 { messages, ..continuing(saved) })];
+    }
+    if state.history.newest_recall() - saved.recalls > CHUNK_RECALLS {
+        let recalls = take_recalls(state, saved);
+        return vec![
+            finish(state, ChunkV1 { messages, ..continuing(saved) }),
+            finish(state, ChunkV1 { recalls, ..continuing(after) }),
+        ];
+    }
+    encode_end(state, saved, messages)
+}
+
+/// Whatever messages and recalls are left, then the participants, then the head.
+fn encode_end<'a>(state: &'a State, saved: Saved, messages: Vec<MessageV1<'a>>) -> Vec<Chunk> {
+    let recalls = take_recalls(state, saved);
+    let all = Saved {
+        messages: saved.messages + messages.len() as u32,
+        recalls: saved.recalls + recalls.len() as u32,
+    };
+    let mut body = ChunkV1 { messages, recalls, ..continuing(saved) };
+    let mut chunks = Vec::new();
+    for (rows, number) in state.participants.rows().chunks(CHUNK_PARTICIPANTS).zip(0u32..) {
+        if number > 0 {
+            let next = ChunkV1 { participants_before: number * CHUNK_PARTICIPANTS as u32, ..continuing(all) };
+            chunks.push(finish(state, std::mem::replace(&mut body, next)));
+        }
+        body.participants = rows.iter().map(participant_of).collect();
+    }
+    body.head = Some(head_of(state));
+    chunks.push(finish(state, body));
+    chunks
+}
+
+fn continuing<'a>(saved: Saved) -> ChunkV1<'a> {
+    ChunkV1 { messages_before: saved.messages, recalls_before: saved.recalls, ..ChunkV1::default() }
+}
+
+fn finish(state: &State, body: ChunkV1<'_>) -> Chunk {
+    let summary = Summary {
+        messages: (body.messages_before, body.messages_before + body.messages.len() as u32),
+        recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
+        complete: body.head.is_some(),
+    };
+    let mut payload = vec![VERSION];
+    codec::encode_into(&body, &mut payload);
+    Chunk { applied_lsn: state.applied_lsn, complete: summary.complete, summary, payload }
+}
+
+fn take_messages(state: &State, saved: Saved) -> Vec<MessageV1<'_>> {
+    let newest = state.history.newest_message();
+    let last = newest.min(saved.messages.saturating_add(CHUNK_MESSAGES));
+    let mut text_bytes = 0;
+    let mut messages = Vec::with_capacity((last - saved.messages) as usize);
+    for index in saved.messages + 1..=last {
+        let stored = state.history.message(index).expect("indices up to the newest exist");
+        text_bytes += stored.msg.len() + stored.extra.len();
+        messages.push(message_of(stored));
+        if text_bytes >= CHUNK_TEXT_BYTES {
+            break;
+        }
+    }
+    messages
+}
+
+fn message_of(stored: Stored<'_>) -> MessageV1<'_> {
+    let erased = stored.erased || stored.recall_index != 0;
+    let (msg, extra) = if erased { ("", "") } else { (stored.msg, stored.extra) };
+    let Stored { sender, timestamp_ns, client_msg_id, .. } = stored;
+    MessageV1 { sender, timestamp_ns, client_msg_id, msg, extra, erased }
+}
+
+fn take_recalls(state: &State, saved: Saved) -> Vec<u32> {
+    let last = state.history.newest_recall().min(saved.recalls.saturating_add(CHUNK_RECALLS));
+    let indices = saved.recalls + 1..=last;
+    indices.map(|index| state.history.recalled_by(index).expect("indices up to the newest exist")).collect()
+}
+
+fn head_of(state: &State) -> HeadV1<'_> {
+    HeadV1 {
+        last_timestamp_ns: state.last_timestamp_ns,
+        hash: state.hash,
+        group: state
+            .group
+            .as_ref()
+            .map(|facts| GroupFactsV1 { name: &facts.name, created_ns: facts.created_ns }),
+    }
+}
+
+fn participant_of(row: &Participant) -> ParticipantV1<'_> {
+    let absent = ParticipantV1 {
+        user: row.user.as_str(),
+        read_cursor: row.read_cursor,
+        duty: NO_DUTY,
+        joined_ns: 0,
+        readable_from: 0,
+    };
+    match &row.membership {
+        None => absent,
+        Some(Membership { duty, joined_ns, readable_from }) => ParticipantV1 {
+            duty: *duty as u8,
+            joined_ns: *joined_ns,
+            readable_from: *readable_from,
+            ..absent
+        },
+    }
+}
+
+/// Why a chunk cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its bytes do not decode.
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+    /// It does not continue the chunks before it.
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistent),
+}
+
+/// Puts the chunks of one conversation together again, in their order.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    state: State,
+    /// Greatest sender number since the last head, plus one.
+    senders: u32,
+    /// Whether the last chunk carried the head.
+    complete: bool,
+}
+
+impl Loader {
+    /// Begins with nothing of the conversation `key`.
+    pub(crate) fn new(key: ConversationKey) -> Self {
+        Self { state: State::new(key), senders: 0, complete: false }
+    }
+
+    /// Takes over the next chunk.
+    pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
+        let chunk = decode(payload)?;
+        check_continues(&self.state, &chunk)?;
+        for message in &chunk.messages {
+            self.senders = self.senders.max(message.sender.saturating_add(1));
+            load_message(&mut self.state, message);
+        }
+        for msg_index in &chunk.recalls {
+            load_recall(&mut self.state, *msg_index)?;
+        }
+        load_participants(&mut self.state, &chunk)?;
+        self.complete = chunk.head.is_some();
+        if let Some(head) = &chunk.head {
+            load_head(&mut self.state, head);
+            self.check_senders()?;
+            self.state.applied_lsn = applied_lsn;
+        }
+        Ok(())
+    }
+
+    fn check_senders(&mut self) -> Result<(), Inconsistent> {
+        let known = self.state.participants.rows().len();
+        if self.senders as usize > known {
+            return Err(self.state.inconsistent(format!("sender number {} of {known}", self.senders)));
+        }
+        self.senders = 0;
+        Ok(())
+    }
+
+    /// The conversation, and how much of it the snapshot has.
+    pub(crate) fn finish(self) -> Result<(State, Saved), Inconsistent> {
+        if !self.complete {
+            return Err(self.state.inconsistent("its last chunk has no head".into()));
+        }
+        let history = &self.state.history;
+        let saved = Saved { messages: history.newest_message(), recalls: history.newest_recall() };
+        Ok((self.state, saved))
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<ChunkV1<'_>, codec::Error> {
+    match payload.split_first() {
+        Some((&VERSION, body)) => codec::decode(body),
+        _ => Err(codec::Error::Impossible("version")),
+    }
+}
+
+fn load_message(state: &mut State, message: &MessageV1<'_>) {
+    state.history.push(Stored {
+        sender: message.sender,
+        timestamp_ns: message.timestamp_ns,
+        recall_index: 0,
+        client_msg_id: message.client_msg_id,
+        msg: message.msg,
+        extra: message.extra,
+        erased: message.erased,
+    });
+}
+
+fn check_continues(state: &State, chunk: &ChunkV1<'_>) -> Result<(), Inconsistent> {
+    let has = (state.history.newest_message(), state.history.newest_recall());
+    let wants = (chunk.messages_before, chunk.recalls_before);
+    if has != wants {
+        return Err(state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
+    }
+    Ok(())
+}
+
+fn load_recall(state: &mut State, msg_index: u32) -> Result<(), Inconsistent> {
+    match state.history.message(msg_index) {
+        Some(message) if message.recall_index == 0 => {
+            state.history.push_recall(msg_index);
+            state.history.erase_through(state.history.newest_recall());
+            Ok(())
+        }
+        Some(_) => Err(state.inconsistent(format!("message {msg_index} recalled twice"))),
+        None => Err(state.inconsistent(format!("recall of absent message {msg_index}"))),
+    }
+}
+
+/// Participants come whole at the end of each series, and replace those of the one before.
+fn load_participants(state: &mut State, chunk: &ChunkV1<'_>) -> Result<(), Error> {
+    if chunk.participants.is_empty() {
+        return Ok(());
+    }
+    if chunk.participants_before == 0 {
+        state.participants = Default::default();
+    }
+    if state.participants.rows().len() != chunk.participants_before as usize {
+        return Err(state.inconsistent("participants are missing".into()).into());
+    }
+    for row in &chunk.participants {
+        let participant = load_participant(state, row)?;
+        state.participants.push(participant);
+    }
+    Ok(())
+}
+
+fn load_head(state: &mut State, head: &HeadV1<'_>) {
+    let members_count = state.participants.members().count() as u32;
+    state.group = head.group.as_ref().map(|facts| GroupFacts {
+        name: facts.name.to_owned(),
+        created_ns: facts.created_ns,
+        members_count,
+    });
+    state.last_timestamp_ns = head.last_timestamp_ns;
+    state.hash = head.hash;
+}
+
+fn load_participant(state: &State, row: &ParticipantV1<'_>) -> Result<Participant, Error> {
+    let user = UserId::parse(row.user).map_err(|_| codec::Error::Impossible("user"))?;
+    if state.participants.number_of(row.user).is_some() {
+        return Err(state.inconsistent(format!("participant {user} twice")).into());
+    }
+    if row.read_cursor > state.history.newest_message() {
+        return Err(state.inconsistent(format!("{user} has read an absent message")).into());
+    }
+    let membership = match row.duty {
+        NO_DUTY => None,
+        number => Some(Membership {
+            duty: Duty::from_number(number).ok_or(codec::Error::Impossible("duty"))?,
+            joined_ns: row.joined_ns,
+            readable_from: row.readable_from,
+        }),
+    };
+    Ok(Participant { user, read_cursor: row.read_cursor, membership })
+}
+
+#[cfg(test)]
+#[path = "chunk_tests.rs"]
+mod tests;

@@ -1,0 +1,80 @@
+//! Completion: what happens once a record is durable.
+//!
+//! The committer hands over whole batches; one task completes them in the order of the log: first
+//! the durable heads move, then waiting pulls wake, then the replies go out. One wake-up per batch
+//! crosses from the committer's thread; the replies then wake connections from inside the runtime.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::admission::Permit;
+use super::arrivals::Arrivals;
+use super::durable::DurableHead;
+use super::state::Durable;
+use crate::message::{GroupInfo, MembersPage, Page, Receipt, Rejection};
+use crate::wal::{Batch, Lsn};
+
+/// What a call answers when it is not refused.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Sent(Receipt),
+    Recalled(u32),
+    /// Acks and changes of groups.
+    Done,
+    Page(Box<Page>),
+    Info(Box<GroupInfo>),
+    Members(Box<MembersPage>),
+}
+
+/// Where an answer goes, and the permit that its call holds until then.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) to: oneshot::Sender<Result<Outcome, Rejection>>,
+    pub(crate) permit: Permit,
+}
+
+impl Reply {
+    /// Answers. A caller who has gone away misses it.
+    pub(crate) fn send(self, answer: Result<Outcome, Rejection>) {
+        let _ = self.to.send(answer);
+        drop(self.permit);
+    }
+}
+
+/// What the log carries beside a record, or instead of one in a barrier.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) head: Arc<DurableHead>,
+    /// The head once this ticket's record is durable.
+    pub(crate) durable: Durable,
+    pub(crate) outcome: Outcome,
+    pub(crate) reply: Reply,
+}
+
+/// The way from the committer to the completing task. Unbounded because permits bound it: a
+/// ticket in it holds one.
+pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
+
+/// Starts the task; it ends when the sender is dropped and everything is answered.
+pub(crate) fn start(arrivals: Arc<Arrivals>) -> (Batches, tokio::task::JoinHandle<()>) {
+    let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
+    let task = tokio::spawn(async move {
+        while let Some(batch) = incoming.recv().await {
+            complete(batch.tickets, &arrivals);
+        }
+    });
+    (batches, task)
+}
+
+fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals) {
+    for (lsn, ticket) in &tickets {
+        ticket.head.advance(ticket.durable, lsn.0);
+    }
+    if arrivals.anybody() {
+        tickets.iter().for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
+    }
+    for (_, ticket) in tickets {
+        ticket.reply.send(Ok(ticket.outcome));
+    }
+}

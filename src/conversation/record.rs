@@ -1,0 +1,328 @@
+//! Records: what one accepted change of a conversation looks like as log bytes.
+//!
+//! A record is self-contained: it names its conversation and carries its own index, so replay can
+//! demand exactly the next one, and another log could carry it unchanged. What a record does to a
+//! conversation is the business of [`super::state`].
+
+use bincode::{BorrowDecode, Encode};
+
+use super::codec::{self, Error};
+use crate::message::{ConversationKey, GroupId, UserId};
+
+/// Kind numbers on disk. Never reused, never renumbered.
+mod kind {
+    pub(super) const SEND: u8 = 1;
+    pub(super) const RECALL: u8 = 2;
+    pub(super) const ACK: u8 = 3;
+    pub(super) const GROUP: u8 = 4;
+}
+
+/// A conversation's key inside a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct KeyV1<'a> {
+    /// 0 direct, 1 group.
+    kind: u8,
+    /// The smaller user id, or the group id.
+    first: &'a str,
+    /// The greater user id; empty for a group.
+    second: &'a str,
+}
+
+impl<'a> KeyV1<'a> {
+    /// The key as it stands in records and chunks.
+    pub(crate) fn of(key: &'a ConversationKey) -> Self {
+        match key {
+            ConversationKey::Direct(a, b) => Self { kind: 0, first: a.as_str(), second: b.as_str() },
+            ConversationKey::Group(id) => Self { kind: 1, first: id.as_str(), second: "" },
+        }
+    }
+
+    /// The key it stands for; an error when ids or their order break the rules.
+    pub(crate) fn parse(&self) -> Result<ConversationKey, Error> {
+        let user = |id| UserId::parse(id).map_err(|_| Error::Impossible("key"));
+        match self.kind {
+            0 if self.first <= self.second => {
+                Ok(ConversationKey::Direct(user(self.first)?, user(self.second)?))
+            }
+            1 if self.second.is_empty() => {
+                GroupId::parse(self.first).map(ConversationKey::Group).map_err(|_| Error::Impossible("key"))
+            }
+            _ => Err(Error::Impossible("key")),
+        }
+    }
+}
+
+/// The bytes that name `key` in a snapshot.
+pub(crate) fn encode_key(key: &ConversationKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    codec::encode_into(&KeyV1::of(key), &mut bytes);
+    bytes
+}
+
+/// The key that [`encode_key`] wrote.
+pub(crate) fn decode_key(bytes: &[u8]) -> Result<ConversationKey, Error> {
+    codec::decode::<KeyV1<'_>>(bytes)?.parse()
+}
+
+/// A message was sent. Its sender's read cursor moves to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct SendV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    pub(crate) msg_index: u32,
+    pub(crate) sender: &'a str,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) client_msg_id: &'a str,
+    pub(crate) msg: &'a str,
+    pub(crate) extra: &'a str,
+}
+
+/// A message was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct RecallV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    pub(crate) recall_index: u32,
+    pub(crate) msg_index: u32,
+    pub(crate) by: &'a str,
+    pub(crate) timestamp_ns: u64,
+}
+
+/// A user has read up to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct AckV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    pub(crate) user: &'a str,
+    pub(crate) msg_index: u32,
+}
+
+/// What a [`GroupV1`] record does; numbers on disk. 5 to 8 belong to changes of duty, name, mute
+/// and to the end of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum GroupChange {
+    /// The group begins; `users[0]` owns it, the rest are members.
+    Create = 1,
+    /// `users` come in.
+    Add = 2,
+    /// `users` are put out by `by`.
+    Kick = 3,
+    /// `users[0]` goes.
+    Leave = 4,
+}
+
+/// A group changed. One shape for every change, so that later changes need no new kind.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct GroupV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    /// A [`GroupChange`].
+    pub(crate) change: u8,
+    /// Who did it.
+    pub(crate) by: &'a str,
+    pub(crate) timestamp_ns: u64,
+    /// Whom it is about.
+    pub(crate) users: Vec<&'a str>,
+    /// The name, where the change sets one.
+    pub(crate) name: &'a str,
+    /// The duty, where the change sets one.
+    pub(crate) duty: u8,
+    /// Until when, Unix seconds, where the change has an end.
+    pub(crate) until_s: u64,
+}
+
+impl GroupV1<'_> {
+    /// The change, if this version knows it.
+    pub(crate) fn change(&self) -> Result<GroupChange, Error> {
+        match self.change {
+            1 => Ok(GroupChange::Create),
+            2 => Ok(GroupChange::Add),
+            3 => Ok(GroupChange::Kick),
+            4 => Ok(GroupChange::Leave),
+            _ => Err(Error::Impossible("change")),
+        }
+    }
+}
+
+/// One accepted change of one conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    /// See [`SendV1`].
+    Send(SendV1<'a>),
+    /// See [`RecallV1`].
+    Recall(RecallV1<'a>),
+    /// See [`AckV1`].
+    Ack(AckV1<'a>),
+    /// See [`GroupV1`].
+    Group(GroupV1<'a>),
+}
+
+impl<'a> Record<'a> {
+    /// Bytes of a record beside its texts: numbers, lengths, key and ids of usual size. Only a
+    /// first guess for the buffer.
+    const OVERHEAD_BYTES: usize = 96;
+
+    /// The number of its kind in the log frame.
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Send(_) => kind::SEND,
+            Self::Recall(_) => kind::RECALL,
+            Self::Ack(_) => kind::ACK,
+            Self::Group(_) => kind::GROUP,
+        }
+    }
+
+    /// Its payload in the log.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut buffer = Vec::with_capacity(Self::OVERHEAD_BYTES + self.text_bytes());
+        match self {
+            Self::Send(record) => codec::encode_into(record, &mut buffer),
+            Self::Recall(record) => codec::encode_into(record, &mut buffer),
+            Self::Ack(record) => codec::encode_into(record, &mut buffer),
+            Self::Group(record) => codec::encode_into(record, &mut buffer),
+        }
+        buffer
+    }
+
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Send(record) => record.msg.len() + record.extra.len() + record.client_msg_id.len(),
+            Self::Group(record) => record.users.iter().map(|user| user.len() + 2).sum(),
+            Self::Recall(_) | Self::Ack(_) => 0,
+        }
+    }
+
+    /// Reads back what [`Record::encode`] wrote.
+    pub(crate) fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, Error> {
+        match kind {
+            kind::SEND => codec::decode(payload).map(Self::Send),
+            kind::RECALL => codec::decode(payload).map(Self::Recall),
+            kind::ACK => codec::decode(payload).map(Self::Ack),
+            kind::GROUP => codec::decode(payload).map(Self::Group),
+            unknown => Err(Error::UnknownKind(unknown)),
+        }
+    }
+
+    /// The conversation it belongs to.
+    pub(crate) fn key(&self) -> &KeyV1<'a> {
+        match self {
+            Self::Send(record) => &record.key,
+            Self::Recall(record) => &record.key,
+            Self::Ack(record) => &record.key,
+            Self::Group(record) => &record.key,
+        }
+    }
+}
+
+/// Extends a conversation's rolling hash by one record (XXH3-128 of the payload, seeded with the
+/// hash before it and the kind). Equal histories have equal hashes.
+pub(crate) fn extend_hash(before: u128, kind: u8, payload: &[u8]) -> u128 {
+    let folded = (before as u64) ^ ((before >> 64) as u64).rotate_left(32);
+    xxhash_rust::xxh3::xxh3_128_with_seed(payload, folded.wrapping_add(u64::from(kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).expect("a valid id")
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn one_of_each(key: &ConversationKey) -> [Record<'_>; 4] {
+        let key = KeyV1::of(key);
+        [
+            Record::Send(SendV1 {
+                key,
+                msg_index: 300,
+                sender: "alice",
+                timestamp_ns: 1_700_000_000_123_456_789,
+                client_msg_id: "c-1",
+                msg: "hé",
+                extra: "{}",
+            }),
+            Record::Recall(RecallV1 { key, recall_index: 1, msg_index: 300, by: "alice", timestamp_ns: 5 }),
+            Record::Ack(AckV1 { key, user: "bob", msg_index: 70_000 }),
+            Record::Group(GroupV1 {
+                key,
+                change: GroupChange::Add as u8,
+                by: "alice",
+                timestamp_ns: 9,
+                users: vec!["carol", "dave"],
+                name: "",
+                duty: 0,
+                until_s: 0,
+            }),
+        ]
+    }
+
+    /// The bytes of every record kind as released. A change here is a change of the disk format:
+    /// it needs a new kind or version and a reader for the old one, never a new golden value.
+    #[test]
+    fn records_have_the_bytes_they_always_had() {
+        let key = ConversationKey::direct(user("bob"), user("alice"));
+        let bytes = one_of_each(&key).map(|record| format!("{} {}", record.kind(), hex(&record.encode())));
+        assert_eq!(
+            bytes,
+            [
+                "1 0005616c69636503626f62fb2c0105616c696365fd15cd853dfe9c971703632d310368c3a9027b7d",
+                "2 0005616c69636503626f6201fb2c0105616c69636505",
+                "3 0005616c69636503626f6203626f62fc70110100",
+                "4 0005616c69636503626f620205616c6963650902056361726f6c0464617665000000",
+            ]
+        );
+        let group = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
+        assert_eq!(hex(&encode_key(&group)), "01016700");
+    }
+
+    #[test]
+    fn records_come_back_as_they_went() {
+        let key = ConversationKey::Group(GroupId::parse("g-1").expect("a valid id"));
+        for record in one_of_each(&key) {
+            let bytes = record.encode();
+            let decoded = Record::decode(record.kind(), &bytes).expect("decodes");
+            assert_eq!(decoded, record);
+            assert_eq!(decoded.key().parse().expect("a key"), key);
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_record_is_refused_and_never_panics() {
+        let key = ConversationKey::direct(user("a"), user("b"));
+        for record in one_of_each(&key) {
+            let bytes = record.encode();
+            for cut in 0..bytes.len() {
+                assert!(Record::decode(record.kind(), &bytes[..cut]).is_err());
+            }
+            let longer = [bytes.as_slice(), &[0]].concat();
+            assert!(matches!(
+                Record::decode(record.kind(), &longer),
+                Err(Error::TrailingBytes { extra: 1 })
+            ));
+        }
+        let hostile = [0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0x10];
+        assert!(Record::decode(kind::SEND, &hostile).is_err());
+        assert!(matches!(Record::decode(99, &[]), Err(Error::UnknownKind(99))));
+    }
+
+    #[test]
+    fn a_key_out_of_order_is_refused() {
+        let key = KeyV1 { kind: 0, first: "b", second: "a" };
+        assert!(key.parse().is_err());
+        assert!(KeyV1 { kind: 2, first: "b", second: "" }.parse().is_err());
+        assert!(KeyV1 { kind: 1, first: "b", second: "c" }.parse().is_err());
+    }
+
+    #[test]
+    fn the_rolling_hash_depends_on_order_kind_and_content() {
+        let hash = |records: &[(u8, &[u8])]| {
+            records.iter().fold(0, |before, (kind, payload)| extend_hash(before, *kind, payload))
+        };
+        let base = hash(&[(1, b"a"), (1, b"b")]);
+        assert_eq!(base, hash(&[(1, b"a"), (1, b"b")]));
+        assert_ne!(base, hash(&[(1, b"b"), (1, b"a")]));
+        assert_ne!(base, hash(&[(1, b"a"), (2, b"b")]));
+        assert_ne!(base, hash(&[(1, b"a"), (1, b"c")]));
+    }
+}

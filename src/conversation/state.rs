@@ -1,0 +1,342 @@
+//! The state of one conversation and its rules: pure, synchronous, without a clock or a disk.
+//!
+//! A rule takes a call and says what would happen: a record to append, an answer that is already
+//! true, or a lawful no. [`State::apply`] is the only thing that changes a state, for a record
+//! just appended as for one replayed. Who may see what is durable is decided by the reader's
+//! [`Durable`] view, which the caller brings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::group;
+use super::history::{History, Stored};
+use super::participants::{Membership, Participant, Participants};
+use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
+use crate::message::{
+    ConversationKey, Direction, Draft, Duty, MessageView, Page, Pull, Receipt, Rejection, UserId,
+};
+
+pub(super) const NOT_A_MEMBER: &str = "you are not a member of this group";
+
+/// What a call would do. `T` is its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision<'a, T> {
+    /// Append this record; the answer holds once it is durable.
+    Append(Record<'a>, T),
+    /// Nothing to store: the answer holds once everything appended so far is durable.
+    Already(T),
+}
+
+/// How far a conversation is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Durable {
+    pub(crate) messages: u32,
+    pub(crate) recalls: u32,
+}
+
+/// What makes a conversation a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupFacts {
+    pub(crate) name: String,
+    pub(crate) created_ns: u64,
+    pub(crate) members_count: u32,
+}
+
+/// A record that does not continue this state: a bug, or damage that every checksum missed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record does not continue {key}: {why}")]
+pub struct Inconsistent {
+    /// The conversation.
+    pub key: ConversationKey,
+    /// What does not fit.
+    pub why: String,
+}
+
+/// One conversation.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) key: Arc<ConversationKey>,
+    pub(crate) history: History,
+    pub(crate) participants: Participants,
+    /// `None` for a direct conversation, and for a group id that nobody has created.
+    pub(crate) group: Option<GroupFacts>,
+    pub(crate) last_timestamp_ns: u64,
+    /// The newest log record in it; 0 for none.
+    pub(crate) applied_lsn: u64,
+    /// Rolling hash over its records, see [`super::record::extend_hash`].
+    pub(crate) hash: u128,
+}
+
+impl State {
+    /// A conversation in which nothing has happened.
+    pub(crate) fn new(key: ConversationKey) -> Self {
+        Self {
+            key: Arc::new(key),
+            history: History::default(),
+            participants: Participants::default(),
+            group: None,
+            last_timestamp_ns: 0,
+            applied_lsn: 0,
+            hash: 0,
+        }
+    }
+
+    /// The time of the next record: now, but never before the last one.
+    pub(crate) fn next_timestamp_ns(&self, now_ns: u64) -> u64 {
+        now_ns.max(self.last_timestamp_ns)
+    }
+
+    /// Whether `user` may use the conversation. A direct key contains its callers by construction.
+    fn admit(&self, user: &UserId) -> Result<Option<&Membership>, Rejection> {
+        match (&*self.key, &self.group) {
+            (ConversationKey::Direct(..), _) => Ok(None),
+            (ConversationKey::Group(_), None) => Err(Rejection::NoSuchGroup),
+            (ConversationKey::Group(_), Some(_)) => match self.participants.membership_of(user) {
+                Some(membership) => Ok(Some(membership)),
+                None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
+            },
+        }
+    }
+
+    /// Rules of a send. `key` is this state's own key, borrowed by the caller for the record.
+    pub(crate) fn send<'a>(
+        &self,
+        key: &'a ConversationKey,
+        sender: &'a UserId,
+        draft: &'a Draft,
+        now_ns: u64,
+    ) -> Result<Decision<'a, Receipt>, Rejection> {
+        self.admit(sender)?;
+        if let Some(receipt) = self.retry_of(sender, draft)? {
+            return Ok(Decision::Already(receipt));
+        }
+        let msg_index = self.history.newest_message().checked_add(1).ok_or_else(conversation_full)?;
+        let timestamp_ns = self.next_timestamp_ns(now_ns);
+        let record = Record::Send(SendV1 {
+            key: KeyV1::of(key),
+            msg_index,
+            sender: sender.as_str(),
+            timestamp_ns,
+            client_msg_id: &draft.client_msg_id,
+            msg: &draft.msg,
+            extra: &draft.extra,
+        });
+        Ok(Decision::Append(record, Receipt { msg_index, timestamp_ns, duplicate: false }))
+    }
+
+    /// The first answer, if this draft was sent before. Of an erased message nothing is left to
+    /// compare with: its id alone makes the retry.
+    fn retry_of(&self, sender: &UserId, draft: &Draft) -> Result<Option<Receipt>, Rejection> {
+        if draft.client_msg_id.is_empty() {
+            return Ok(None);
+        }
+        let Some(number) = self.participants.number_of(sender.as_str()) else { return Ok(None) };
+        let Some(msg_index) = self.history.find_retry(number, &draft.client_msg_id) else { return Ok(None) };
+        let first = self.history.message(msg_index).expect("a retry names a stored message");
+        if !first.erased && (first.msg != draft.msg || first.extra != draft.extra) {
+            return Err(Rejection::ClientIdReused);
+        }
+        Ok(Some(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true }))
+    }
+
+    /// Rules of a recall.
+    pub(crate) fn recall<'a>(
+        &self,
+        key: &'a ConversationKey,
+        by: &'a UserId,
+        msg_index: u32,
+        window: Option<Duration>,
+        now_ns: u64,
+    ) -> Result<Decision<'a, u32>, Rejection> {
+        let membership = self.admit(by)?;
+        let Some(message) = self.history.message(msg_index) else {
+            return Err(self.no_such_message(msg_index, self.history.newest_message()));
+        };
+        let sender = &self.participants.get(message.sender).user;
+        let may_recall_any = membership.is_some_and(|m| m.duty != Duty::Member);
+        if sender != by && !may_recall_any {
+            return Err(Rejection::NotYourMessage);
+        }
+        if message.recall_index != 0 {
+            return Ok(Decision::Already(message.recall_index));
+        }
+        let timestamp_ns = self.next_timestamp_ns(now_ns);
+        refuse_late_recall(window, timestamp_ns - message.timestamp_ns)?;
+        let recall_index = self.history.newest_recall() + 1;
+        let record = Record::Recall(RecallV1 {
+            key: KeyV1::of(key),
+            recall_index,
+            msg_index,
+            by: by.as_str(),
+            timestamp_ns,
+        });
+        Ok(Decision::Append(record, recall_index))
+    }
+
+    /// Rules of an ack. Only what is durable can have been read.
+    pub(crate) fn ack<'a>(
+        &self,
+        key: &'a ConversationKey,
+        user: &'a UserId,
+        msg_index: u32,
+        durable: Durable,
+    ) -> Result<Decision<'a, ()>, Rejection> {
+        self.admit(user)?;
+        if msg_index > durable.messages {
+            return Err(self.no_such_message(msg_index, durable.messages));
+        }
+        if msg_index <= self.participants.of(user).map_or(0, |row| row.read_cursor) {
+            return Ok(Decision::Already(()));
+        }
+        let record = Record::Ack(AckV1 { key: KeyV1::of(key), user: user.as_str(), msg_index });
+        Ok(Decision::Append(record, ()))
+    }
+
+    fn no_such_message(&self, asked: u32, newest: u32) -> Rejection {
+        Rejection::NoSuchMessage { asked, newest }
+    }
+
+    /// A page of what is durable and the user may read. `epoch` is left to the caller.
+    pub(crate) fn pull(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<Page, Rejection> {
+        let oldest = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        let mut page = Page::new(durable.messages, durable.recalls, oldest);
+        for index in walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages) {
+            self.push_message(&mut page, index, durable);
+        }
+        for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
+            let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
+            page.recalls.push((index, msg_index));
+        }
+        Ok(page)
+    }
+
+    fn push_message(&self, page: &mut Page, msg_index: u32, durable: Durable) {
+        let message = self.history.message(msg_index).expect("a durable message is in the history");
+        let sender = &self.participants.get(message.sender).user;
+        // A recall that a crash could still take back must not be shown: until it is durable, the
+        // message is as it was.
+        let recalled = message.recall_index != 0 && message.recall_index <= durable.recalls;
+        let (msg, extra) = if recalled { ("", "") } else { (message.msg, message.extra) };
+        let view = MessageView {
+            msg_index,
+            recall_index: if recalled { message.recall_index } else { 0 },
+            msg,
+            extra,
+            timestamp_ns: message.timestamp_ns,
+            sender: sender.as_str(),
+        };
+        page.push(sender.clone(), view);
+    }
+
+    /// Takes over one record. Nothing is changed when it does not continue this state.
+    ///
+    /// `hash` is the rolling hash with this record.
+    pub(crate) fn apply(&mut self, record: &Record<'_>, lsn: u64, hash: u128) -> Result<(), Inconsistent> {
+        match record {
+            Record::Send(send) => self.apply_send(send)?,
+            Record::Recall(recall) => self.apply_recall(recall)?,
+            Record::Ack(ack) => self.apply_ack(ack)?,
+            Record::Group(change) => group::apply(self, change)?,
+        }
+        self.applied_lsn = lsn;
+        self.hash = hash;
+        Ok(())
+    }
+
+    fn apply_send(&mut self, send: &SendV1<'_>) -> Result<(), Inconsistent> {
+        let expected = u64::from(self.history.newest_message()) + 1;
+        if u64::from(send.msg_index) != expected {
+            return Err(self.inconsistent(format!("message {} where {expected} comes next", send.msg_index)));
+        }
+        let sender = self.user(send.sender)?;
+        let number = self.participants.number_or_insert(&sender);
+        self.history.push(Stored {
+            sender: number,
+            timestamp_ns: send.timestamp_ns,
+            recall_index: 0,
+            client_msg_id: send.client_msg_id,
+            msg: send.msg,
+            extra: send.extra,
+            erased: false,
+        });
+        self.participants.get_mut(number).read_cursor = send.msg_index;
+        self.advance_time(send.timestamp_ns);
+        Ok(())
+    }
+
+    fn apply_recall(&mut self, recall: &RecallV1<'_>) -> Result<(), Inconsistent> {
+        let expected = self.history.newest_recall() + 1;
+        if recall.recall_index != expected {
+            return Err(self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index)));
+        }
+        match self.history.message(recall.msg_index) {
+            Some(message) if message.recall_index == 0 => self.history.push_recall(recall.msg_index),
+            Some(_) => return Err(self.inconsistent(format!("message {} recalled twice", recall.msg_index))),
+            None => return Err(self.inconsistent(format!("recall of absent message {}", recall.msg_index))),
+        }
+        self.advance_time(recall.timestamp_ns);
+        Ok(())
+    }
+
+    fn apply_ack(&mut self, ack: &AckV1<'_>) -> Result<(), Inconsistent> {
+        if ack.msg_index > self.history.newest_message() {
+            return Err(self.inconsistent(format!("ack of absent message {}", ack.msg_index)));
+        }
+        let user = self.user(ack.user)?;
+        let number = self.participants.number_or_insert(&user);
+        let row: &mut Participant = self.participants.get_mut(number);
+        row.read_cursor = row.read_cursor.max(ack.msg_index);
+        Ok(())
+    }
+
+    /// Moves the conversation's clock; it never runs backwards.
+    pub(crate) fn advance_time(&mut self, timestamp_ns: u64) {
+        self.last_timestamp_ns = self.last_timestamp_ns.max(timestamp_ns);
+    }
+
+    /// The id of a participant named by a record; known ones are shared.
+    pub(crate) fn user(&self, id: &str) -> Result<UserId, Inconsistent> {
+        match self.participants.number_of(id) {
+            Some(number) => Ok(self.participants.get(number).user.clone()),
+            None => UserId::parse(id).map_err(|why| self.inconsistent(format!("user id {why}"))),
+        }
+    }
+
+    pub(crate) fn inconsistent(&self, why: String) -> Inconsistent {
+        Inconsistent { key: (*self.key).clone(), why }
+    }
+}
+
+fn conversation_full() -> Rejection {
+    Rejection::Invalid(format!("msg: the conversation is full ({} messages)", u32::MAX))
+}
+
+fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejection> {
+    match window {
+        Some(window) if Duration::from_nanos(age_ns) > window => Err(Rejection::RecallWindowPassed { window }),
+        _ => Ok(()),
+    }
+}
+
+/// The indices of one half of a page, from `start` in `direction`, inside `oldest..=newest`.
+/// A start of 0 leaves the half out.
+fn walk(
+    direction: Direction,
+    start: u32,
+    count: u32,
+    oldest: u32,
+    newest: u32,
+) -> Box<dyn Iterator<Item = u32>> {
+    if start == 0 {
+        return Box::new(std::iter::empty());
+    }
+    let count = count as usize;
+    match direction {
+        Direction::After => Box::new((start.max(oldest)..=newest).take(count)),
+        Direction::Before => Box::new((oldest..=start.min(newest)).rev().take(count)),
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+pub(crate) mod tests;
