@@ -1,6 +1,7 @@
 //! Logs to standard error, and the numbers of `/metrics`.
 //!
-//! Knows no rule of chat and no transport: whoever does the work says what to count. Every handle is
+//! Knows no rule of chat and no transport, and of the rest only what a setting is: whoever does the
+//! work says what to count. Every handle is
 //! resolved when [`Metrics`] is made, so that counting is an atomic addition or three and never a
 //! look-up, a lock or an allocation.
 
@@ -17,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
+
+use crate::config::SyncMode;
 
 /// Sends log lines of at least `level` to standard error. Called once; a second call changes nothing.
 pub fn log_to_standard_error(level: LevelFilter) {
@@ -201,11 +204,11 @@ pub struct Metrics {
     /// Open connections to the public API.
     pub connections: Gauge,
     /// Records in one commit of the log.
-    pub commit_records: Histogram,
+    commit_records: Histogram,
     /// Bytes in one commit of the log.
-    pub commit_bytes: Histogram,
+    commit_bytes: Histogram,
     /// One sync of the log.
-    pub sync_seconds: Histogram,
+    sync_seconds: Histogram,
     /// Conversations that exist.
     pub conversations: Gauge,
     /// Messages made durable since the start.
@@ -213,20 +216,20 @@ pub struct Metrics {
     /// Torn tails cut by recovery.
     pub torn_tails: Counter,
     /// Checkpoints that were written.
-    pub checkpoints_ok: Counter,
+    checkpoints_ok: Counter,
     /// Checkpoints that failed and will be tried again.
-    pub checkpoints_failed: Counter,
+    checkpoints_failed: Counter,
 }
 
 impl Metrics {
-    /// Every metric at zero. `sync_mode` is `always`, `interval` or `never`.
-    pub fn new(sync_mode: &'static str) -> Self {
+    /// Every metric at zero.
+    pub fn new(sync: SyncMode) -> Self {
         let mut registry = Registry::with_prefix("chinwag");
         let (requests, request_seconds) = register_requests(&mut registry);
         let checkpoints = Family::<ResultLabel, Counter>::default();
         registry.register("checkpoints", "Checkpoints by result", checkpoints.clone());
         let checkpoints = |result| checkpoints.get_or_create(&ResultLabel { result }).clone();
-        register_sync_mode(&mut registry, sync_mode);
+        register_sync_mode(&mut registry, sync);
         Self {
             requests,
             request_seconds,
@@ -249,6 +252,24 @@ impl Metrics {
         let code = CODES.iter().position(|known| *known == code).unwrap_or(CODE_OTHER);
         self.requests[verb as usize][code].inc();
         self.request_seconds[verb as usize].observe_duration(took);
+    }
+
+    /// Counts a commit of the log. `sync` is the time its sync took, where there was one.
+    pub fn observe_commit(&self, records: usize, bytes: usize, sync: Option<Duration>) {
+        self.commit_records.observe(records as u64);
+        self.commit_bytes.observe(bytes as u64);
+        if let Some(sync) = sync {
+            self.sync_seconds.observe_duration(sync);
+        }
+    }
+
+    /// Counts a checkpoint: written, or failed and to be tried again.
+    pub fn observe_checkpoint(&self, ok: bool) {
+        if ok {
+            self.checkpoints_ok.inc()
+        } else {
+            self.checkpoints_failed.inc()
+        };
     }
 
     /// Everything in the OpenMetrics text format, which Prometheus reads under either content type.
@@ -278,9 +299,9 @@ fn register_requests(registry: &mut Registry) -> (Vec<Vec<Counter>>, Vec<Histogr
 }
 
 /// A gauge that is 1, with the mode as its label: the plain text format has no type for such facts.
-fn register_sync_mode(registry: &mut Registry, mode: &'static str) {
+fn register_sync_mode(registry: &mut Registry, sync: SyncMode) {
     let modes = Family::<ModeLabel, Gauge>::default();
-    modes.get_or_create(&ModeLabel { mode }).set(1);
+    modes.get_or_create(&ModeLabel { mode: sync.as_str() }).set(1);
     registry.register("sync_mode", "When a send is acknowledged", modes);
 }
 
@@ -321,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_request_is_counted_under_its_verb_and_code() {
-        let metrics = Metrics::new("always");
+        let metrics = Metrics::new(SyncMode::Always);
         metrics.request(Verb::Send, SUCCESS, Duration::from_micros(300));
         metrics.request(Verb::Send, 20003, Duration::from_secs(100));
         metrics.request(Verb::Pull, 77, Duration::ZERO);
@@ -343,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_value_on_a_bound_belongs_under_it() {
-        let metrics = Metrics::new("never");
+        let metrics = Metrics::new(SyncMode::Never);
         for records in [1, 2, 3, 8192, 8193] {
             metrics.commit_records.observe(records);
         }
@@ -363,7 +384,7 @@ mod tests {
     #[ignore = "a measurement, not a check"]
     fn print_what_a_send_costs() {
         const SENDS: u32 = 10_000_000;
-        let metrics = Metrics::new("always");
+        let metrics = Metrics::new(SyncMode::Always);
         let started = std::time::Instant::now();
         for nanos in 0..SENDS {
             metrics.in_flight.inc();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 
-use super::KeyError;
+use super::Error;
 use crate::message::Caller;
 
 /// Name of the key's file in a data directory.
@@ -41,34 +41,34 @@ impl LocalKey {
     /// The key of a data directory; made, and made durable, if there is none.
     ///
     /// The caller holds the directory's lock: two servers that start at once must not make two keys.
-    pub fn open_or_create(directory: &Path) -> Result<Self, KeyError> {
+    pub fn open_or_create(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(FILE_NAME);
         match fs::symlink_metadata(&path) {
             Ok(_) => Self::read(&path),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(directory, &path).map_err(|source| KeyError::Io { path: path.clone(), source })?;
+                create(directory, &path).map_err(|source| Error::Io { path: path.clone(), source })?;
                 tracing::info!(path = %path.display(), "made a key that signs tokens");
                 Self::read(&path)
             }
-            Err(source) => Err(KeyError::Io { path, source }),
+            Err(source) => Err(Error::Io { path, source }),
         }
     }
 
     /// The key of a data directory that a server has made before.
-    pub fn open(directory: &Path) -> Result<Self, KeyError> {
+    pub fn open(directory: &Path) -> Result<Self, Error> {
         Self::read(&directory.join(FILE_NAME))
     }
 
     /// The key in a file.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = read_text(path).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = read_text(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         match from_hex(text.trim()) {
             Some(secret) if secret.len() >= KEY_BYTES => Ok(Self { secret }),
-            Some(secret) => Err(KeyError::unusable(
+            Some(secret) => Err(Error::unusable(
                 path,
                 format!("holds {} bytes of key, at least {KEY_BYTES} are needed", secret.len()),
             )),
-            None => Err(KeyError::unusable(
+            None => Err(Error::unusable(
                 path,
                 format!("is not a key in hexadecimal, such as `openssl rand -hex {KEY_BYTES}` prints"),
             )),
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn only_a_server_makes_a_key() {
-        assert!(matches!(LocalKey::open(directory().path()), Err(KeyError::Io { .. })));
+        assert!(matches!(LocalKey::open(directory().path()), Err(Error::Io { .. })));
     }
 
     #[test]

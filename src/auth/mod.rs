@@ -11,6 +11,7 @@ mod token;
 
 use std::path::PathBuf;
 
+use crate::config;
 use crate::message::Caller;
 
 pub use local_key::LocalKey;
@@ -21,7 +22,7 @@ pub const LEEWAY_S: u64 = 5;
 
 /// Why a token does not name a caller. Says no more than that to whoever shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum Refusal {
     /// The request carries none.
     #[error("token missing: send it as \"Authorization: Bearer <jwt>\" or \"Token: <jwt>\"")]
     Missing,
@@ -38,7 +39,7 @@ pub enum Error {
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum Error {
     /// The file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -57,7 +58,7 @@ pub enum KeyError {
     },
 }
 
-impl KeyError {
+impl Error {
     fn unusable(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::Unusable { path: path.into(), why: why.into() }
     }
@@ -99,15 +100,28 @@ pub struct PublicKeys {
 }
 
 impl Verifier {
+    /// Accepts what the settings of `serve` say; makes the data directory's own key if there is none.
+    ///
+    /// The caller holds the lock of the data directory.
+    pub fn open(settings: &config::Serve) -> Result<Self, Error> {
+        let public = PublicKeys {
+            pem_files: settings.verify_keys.clone(),
+            jwks_file: settings.jwks.clone(),
+            audience: settings.audience.clone(),
+            issuer: settings.issuer.clone(),
+        };
+        Self::new(&LocalKey::open_or_create(&settings.data)?, &public)
+    }
+
     /// Accepts tokens signed with `local` and those of `public`, read from their files now.
-    pub fn new(local: &LocalKey, public: &PublicKeys) -> Result<Self, KeyError> {
+    pub fn new(local: &LocalKey, public: &PublicKeys) -> Result<Self, Error> {
         let mut keys = vec![token::Key::local(local)];
         keys.extend(public_key::load(public)?);
         Ok(Self { keys })
     }
 
     /// Who `token` names at `now_s` (Unix time in seconds).
-    pub fn verify(&self, token: &str, now_s: u64) -> Result<Verified, Error> {
+    pub fn verify(&self, token: &str, now_s: u64) -> Result<Verified, Refusal> {
         token::verify(&self.keys, token, now_s)
     }
 }

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
 use super::token::Key;
-use super::{KeyError, PublicKeys};
+use super::{Error, PublicKeys};
 
 /// Largest key file, in bytes: a JWKS with certificates has 2 KiB a key.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -30,33 +30,33 @@ struct KeySet {
     keys: Vec<serde_json::Value>,
 }
 
-pub(super) fn load(settings: &PublicKeys) -> Result<Vec<Key>, KeyError> {
+pub(super) fn load(settings: &PublicKeys) -> Result<Vec<Key>, Error> {
     let make = |(algorithm, id, decoding)| {
         Key::public(algorithm, id, decoding, settings.audience.as_deref(), settings.issuer.as_deref())
     };
     let mut keys = Vec::new();
     for path in &settings.pem_files {
-        let (algorithm, decoding) = from_pem(&read(path)?).map_err(|why| KeyError::unusable(path, why))?;
+        let (algorithm, decoding) = from_pem(&read(path)?).map_err(|why| Error::unusable(path, why))?;
         keys.push(make((algorithm, None, decoding)));
     }
     if let Some(path) = &settings.jwks_file {
-        let found = from_jwks(&read(path)?).map_err(|why| KeyError::unusable(path, why))?;
+        let found = from_jwks(&read(path)?).map_err(|why| Error::unusable(path, why))?;
         keys.extend(found.into_iter().map(make));
     }
     match settings.jwks_file.as_ref().or(settings.pem_files.last()) {
         Some(path) if keys.len() > KEYS_MAX => {
-            Err(KeyError::unusable(path, format!("more than {KEYS_MAX} public keys in all")))
+            Err(Error::unusable(path, format!("more than {KEYS_MAX} public keys in all")))
         }
         _ => Ok(keys),
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(KeyError::unusable(path, format!("is larger than {FILE_BYTES_MAX} bytes")));
+        return Err(Error::unusable(path, format!("is larger than {FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
 }

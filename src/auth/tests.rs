@@ -109,7 +109,7 @@ fn local_key(directory: &Path) -> LocalKey {
     LocalKey::read(&path).expect("a key")
 }
 
-fn verifier_of(public: &PublicKeys) -> Result<Verifier, KeyError> {
+fn verifier_of(public: &PublicKeys) -> Result<Verifier, Error> {
     let directory = tempfile::tempdir().expect("a directory");
     Verifier::new(&local_key(directory.path()), public)
 }
@@ -124,13 +124,13 @@ fn written(directory: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn with_pem(text: &str) -> Result<Verifier, KeyError> {
+fn with_pem(text: &str) -> Result<Verifier, Error> {
     let directory = tempfile::tempdir().expect("a directory");
     let pem_files = vec![written(&directory, "key.pem", text)];
     verifier_of(&PublicKeys { pem_files, ..PublicKeys::default() })
 }
 
-fn with_jwks(keys: &[Value]) -> Result<Verifier, KeyError> {
+fn with_jwks(keys: &[Value]) -> Result<Verifier, Error> {
     let directory = tempfile::tempdir().expect("a directory");
     let jwks_file = Some(written(&directory, "jwks.json", &json!({"keys": keys}).to_string()));
     verifier_of(&PublicKeys { jwks_file, ..PublicKeys::default() })
@@ -163,7 +163,7 @@ fn a_token_of_the_local_key_names_its_user_until_it_expires() {
     let expected = Verified { caller: caller.clone(), expires_s: NOW_S + 60 };
     assert_eq!(verifier.verify(&token, NOW_S), Ok(expected.clone()));
     assert_eq!(verifier.verify(&token, NOW_S + 60 + LEEWAY_S - 1), Ok(expected));
-    assert_eq!(verifier.verify(&token, NOW_S + 60 + LEEWAY_S), Err(Error::Expired));
+    assert_eq!(verifier.verify(&token, NOW_S + 60 + LEEWAY_S), Err(Refusal::Expired));
     let admin = key.sign(&Caller { admin: true, ..caller }, NOW_S, std::time::Duration::from_secs(60));
     assert!(verifier.verify(&admin, NOW_S).expect("a caller").caller.admin);
 }
@@ -172,20 +172,20 @@ fn a_token_of_the_local_key_names_its_user_until_it_expires() {
 fn required_claims_are_required_and_have_their_types() {
     let verifier = verifier();
     for (claims, expected) in [
-        (json!({"exp": NOW_S + 60}), Error::Malformed),
-        (json!({"sub": "alice"}), Error::Malformed),
-        (json!({"sub": 7, "exp": NOW_S + 60}), Error::Malformed),
-        (json!({"sub": "", "exp": NOW_S + 60}), Error::Malformed),
-        (json!({"sub": "a".repeat(129), "exp": NOW_S + 60}), Error::Malformed),
-        (json!({"sub": "a\nb", "exp": NOW_S + 60}), Error::Malformed),
-        (json!({"sub": "alice", "exp": "tomorrow"}), Error::Malformed),
-        (json!({"sub": "alice", "exp": null}), Error::Malformed),
-        (json!({"sub": "alice", "exp": -1}), Error::Malformed),
-        (json!({"sub": "alice", "exp": 0}), Error::Expired),
-        (json!({"sub": "alice", "exp": NOW_S - 60}), Error::Expired),
-        (json!({"sub": "alice", "exp": NOW_S + 60, "nbf": NOW_S + 30}), Error::NotAccepted),
-        (json!({"sub": "alice", "exp": NOW_S + 60, "nbf": "now"}), Error::Malformed),
-        (json!(["alice"]), Error::Malformed),
+        (json!({"exp": NOW_S + 60}), Refusal::Malformed),
+        (json!({"sub": "alice"}), Refusal::Malformed),
+        (json!({"sub": 7, "exp": NOW_S + 60}), Refusal::Malformed),
+        (json!({"sub": "", "exp": NOW_S + 60}), Refusal::Malformed),
+        (json!({"sub": "a".repeat(129), "exp": NOW_S + 60}), Refusal::Malformed),
+        (json!({"sub": "a\nb", "exp": NOW_S + 60}), Refusal::Malformed),
+        (json!({"sub": "alice", "exp": "tomorrow"}), Refusal::Malformed),
+        (json!({"sub": "alice", "exp": null}), Refusal::Malformed),
+        (json!({"sub": "alice", "exp": -1}), Refusal::Malformed),
+        (json!({"sub": "alice", "exp": 0}), Refusal::Expired),
+        (json!({"sub": "alice", "exp": NOW_S - 60}), Refusal::Expired),
+        (json!({"sub": "alice", "exp": NOW_S + 60, "nbf": NOW_S + 30}), Refusal::NotAccepted),
+        (json!({"sub": "alice", "exp": NOW_S + 60, "nbf": "now"}), Refusal::Malformed),
+        (json!(["alice"]), Refusal::Malformed),
     ] {
         assert_eq!(verifier.verify(&hs256(&claims), NOW_S), Err(expected), "{claims}");
     }
@@ -225,7 +225,7 @@ fn doubled_claims_are_malformed() {
     let message = parts.map(|part| base64(part.as_bytes(), true)).join(".");
     let key = EncodingKey::from_secret(&SECRET);
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("signed");
-    assert_eq!(verifier().verify(&format!("{message}.{signature}"), NOW_S), Err(Error::Malformed));
+    assert_eq!(verifier().verify(&format!("{message}.{signature}"), NOW_S), Err(Refusal::Malformed));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_is_no_jwt_is_malformed() {
     let verifier = verifier();
     let huge = "a".repeat(crate::config::limits::TOKEN_BYTES_MAX + 1);
     for token in ["", ".", "..", "...", "a.b.c", "eyJ9.e30.", "\u{1F600}.a.b", &huge] {
-        assert_eq!(verifier.verify(token, NOW_S), Err(Error::Malformed), "{token:?}");
+        assert_eq!(verifier.verify(token, NOW_S), Err(Refusal::Malformed), "{token:?}");
     }
 }
 
@@ -244,9 +244,9 @@ fn another_signature_is_not_accepted() {
     let (message, signature) = token.rsplit_once('.').expect("three parts");
     let other = EncodingKey::from_secret(&[8; 32]);
     let forged = jsonwebtoken::crypto::sign(message.as_bytes(), &other, Algorithm::HS256).expect("signed");
-    assert_eq!(verifier.verify(&format!("{message}.{forged}"), NOW_S), Err(Error::NotAccepted));
-    assert_eq!(verifier.verify(&format!("{message}."), NOW_S), Err(Error::NotAccepted));
-    assert_eq!(verifier.verify(&format!("{message}.{}", &signature[..40]), NOW_S), Err(Error::NotAccepted));
+    assert_eq!(verifier.verify(&format!("{message}.{forged}"), NOW_S), Err(Refusal::NotAccepted));
+    assert_eq!(verifier.verify(&format!("{message}."), NOW_S), Err(Refusal::NotAccepted));
+    assert_eq!(verifier.verify(&format!("{message}.{}", &signature[..40]), NOW_S), Err(Refusal::NotAccepted));
     // Control: the same parts with the right signature.
     assert!(verifier.verify(&format!("{message}.{signature}"), NOW_S).is_ok());
 }
@@ -256,7 +256,7 @@ fn the_algorithm_is_the_keys_and_never_the_tokens() {
     let verifier = verifier();
     for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA", ""] {
         let refusal = verifier.verify(&signed(&json!({"alg": alg}), &claims()), NOW_S);
-        assert!(matches!(refusal, Err(Error::NotAccepted | Error::Malformed)), "{alg}: {refusal:?}");
+        assert!(matches!(refusal, Err(Refusal::NotAccepted | Refusal::Malformed)), "{alg}: {refusal:?}");
     }
     let unsigned = format!("{}.{}.", base64(br#"{"alg":"none"}"#, true), base64(b"{}", true));
     assert!(verifier.verify(&unsigned, NOW_S).is_err());
@@ -268,7 +268,7 @@ fn a_public_key_used_as_an_hmac_secret_is_not_accepted() {
         let verifier = with_pem(&pair.public_pem).expect("a verifier");
         let key = EncodingKey::from_secret(pair.public_pem.as_bytes());
         let token = jsonwebtoken::encode(&Header::default(), &claims(), &key).expect("a token");
-        assert_eq!(verifier.verify(&token, NOW_S), Err(Error::NotAccepted), "{:?}", pair.algorithm);
+        assert_eq!(verifier.verify(&token, NOW_S), Err(Refusal::NotAccepted), "{:?}", pair.algorithm);
         // Control: the same pair, used as it should be.
         assert!(verifier.verify(&pair.sign(None, &claims()), NOW_S).is_ok(), "{:?}", pair.algorithm);
     }
@@ -286,7 +286,11 @@ fn a_token_that_brings_its_own_key_or_rules_is_not_accepted() {
         json!({"alg": "HS256", "enc": "A128GCM"}),
         json!({"alg": "HS256", "zip": "DEF"}),
     ] {
-        assert_eq!(verifier.verify(&signed(&header, &claims()), NOW_S), Err(Error::NotAccepted), "{header}");
+        assert_eq!(
+            verifier.verify(&signed(&header, &claims()), NOW_S),
+            Err(Refusal::NotAccepted),
+            "{header}"
+        );
     }
     let harmless = json!({"alg": "HS256", "kid": "any", "typ": "at+jwt", "x5t": "abc"});
     assert!(verifier.verify(&signed(&harmless, &claims()), NOW_S).is_ok());
@@ -302,11 +306,11 @@ fn a_jwks_key_verifies_only_what_it_signed_and_the_kid_only_picks_it() {
     for kid in ["one", "three", "../two"] {
         assert_eq!(
             verifier.verify(&second.sign(Some(kid), &claims()), NOW_S),
-            Err(Error::NotAccepted),
+            Err(Refusal::NotAccepted),
             "{kid}"
         );
     }
-    assert_eq!(verifier.verify(&Pair::p256().sign(Some("one"), &claims()), NOW_S), Err(Error::NotAccepted));
+    assert_eq!(verifier.verify(&Pair::p256().sign(Some("one"), &claims()), NOW_S), Err(Refusal::NotAccepted));
     assert!(verifier.verify(&hs256(&claims()), NOW_S).is_ok(), "the local key stays");
 }
 
@@ -355,7 +359,7 @@ fn a_pem_that_is_no_usable_public_key_is_refused() {
         assert!(refusal.contains(expected), "{refusal}");
     }
     let missing = PublicKeys { pem_files: vec!["no/such.pem".into()], ..PublicKeys::default() };
-    assert!(matches!(verifier_of(&missing), Err(KeyError::Io { .. })));
+    assert!(matches!(verifier_of(&missing), Err(Error::Io { .. })));
 }
 
 #[test]

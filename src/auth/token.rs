@@ -5,7 +5,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::{Deserialize, Deserializer};
 
-use super::{Error, LEEWAY_S, LocalKey, Verified};
+use super::{LEEWAY_S, LocalKey, Refusal, Verified};
 use crate::config::limits::TOKEN_BYTES_MAX;
 use crate::message::{Caller, UserId};
 
@@ -102,15 +102,15 @@ fn signature_only(algorithm: Algorithm) -> Validation {
     validation
 }
 
-pub(super) fn verify(keys: &[Key], token: &str, now_s: u64) -> Result<Verified, Error> {
+pub(super) fn verify(keys: &[Key], token: &str, now_s: u64) -> Result<Verified, Refusal> {
     if token.len() > TOKEN_BYTES_MAX {
-        return Err(Error::Malformed);
+        return Err(Refusal::Malformed);
     }
-    let header = decode_header(token).map_err(|_| Error::Malformed)?;
+    let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
     if asks_for_more_than_we_do(&header) {
-        return Err(Error::NotAccepted);
+        return Err(Refusal::NotAccepted);
     }
-    let mut refusal = Error::NotAccepted;
+    let mut refusal = Refusal::NotAccepted;
     for key in keys.iter().filter(|key| key.may_have_signed(&header)) {
         match decode::<Claims>(token, &key.decoding, &key.validation) {
             Ok(token) => return check(&token.claims, now_s),
@@ -131,20 +131,20 @@ fn asks_for_more_than_we_do(header: &Header) -> bool {
 }
 
 /// Claims are only read behind a good signature, so a complaint about them gives nothing away.
-fn refusal_of(error: &ErrorKind) -> Error {
+fn refusal_of(error: &ErrorKind) -> Refusal {
     match error {
         ErrorKind::Json(_) | ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => {
-            Error::Malformed
+            Refusal::Malformed
         }
-        _ => Error::NotAccepted,
+        _ => Refusal::NotAccepted,
     }
 }
 
-fn check(claims: &Claims, now_s: u64) -> Result<Verified, Error> {
-    let user = UserId::parse(&claims.sub).map_err(|_| Error::Malformed)?;
+fn check(claims: &Claims, now_s: u64) -> Result<Verified, Refusal> {
+    let user = UserId::parse(&claims.sub).map_err(|_| Refusal::Malformed)?;
     if claims.nbf.as_ref().is_some_and(|nbf| nbf.0 > now_s.saturating_add(LEEWAY_S)) {
-        return Err(Error::NotAccepted);
+        return Err(Refusal::NotAccepted);
     }
     let verified = Verified { caller: Caller { user, admin: claims.admin.0 }, expires_s: claims.exp.0 };
-    if verified.is_expired(now_s) { Err(Error::Expired) } else { Ok(verified) }
+    if verified.is_expired(now_s) { Err(Refusal::Expired) } else { Ok(verified) }
 }

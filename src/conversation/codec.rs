@@ -4,7 +4,7 @@
 //! means replacing this file behind the same golden bytes. Versions, kinds and checksums are not
 //! its business: they stand outside the payload, in the frame or the chunk header.
 
-use bincode::config::{Configuration, LittleEndian, Limit, Varint};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Encode};
 
 /// Most bytes one payload may claim to need. Without a limit, ten hostile bytes make bincode

@@ -296,10 +296,7 @@ mod tests {
                 assert!(Record::decode(record.kind(), &bytes[..cut]).is_err());
             }
             let longer = [bytes.as_slice(), &[0]].concat();
-            assert!(matches!(
-                Record::decode(record.kind(), &longer),
-                Err(Error::TrailingBytes { extra: 1 })
-            ));
+            assert!(matches!(Record::decode(record.kind(), &longer), Err(Error::TrailingBytes { extra: 1 })));
         }
         let hostile = [0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0x10];
         assert!(Record::decode(kind::SEND, &hostile).is_err());

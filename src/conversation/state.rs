@@ -267,7 +267,9 @@ impl State {
     fn apply_recall(&mut self, recall: &RecallV1<'_>) -> Result<(), Inconsistent> {
         let expected = self.history.newest_recall() + 1;
         if recall.recall_index != expected {
-            return Err(self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index)));
+            return Err(
+                self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index))
+            );
         }
         match self.history.message(recall.msg_index) {
             Some(message) if message.recall_index == 0 => self.history.push_recall(recall.msg_index),
@@ -313,7 +315,9 @@ fn conversation_full() -> Rejection {
 
 fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejection> {
     match window {
-        Some(window) if Duration::from_nanos(age_ns) > window => Err(Rejection::RecallWindowPassed { window }),
+        Some(window) if Duration::from_nanos(age_ns) > window => {
+            Err(Rejection::RecallWindowPassed { window })
+        }
         _ => Ok(()),
     }
 }

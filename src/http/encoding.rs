@@ -48,7 +48,9 @@ fn body_encoding(media_type: &str) -> Option<BodyEncoding> {
 
 /// The name registered later is as good as the one the contract gives.
 fn is_protobuf(media_type: &str) -> bool {
-    ["application/x-protobuf", "application/protobuf"].iter().any(|name| media_type.eq_ignore_ascii_case(name))
+    ["application/x-protobuf", "application/protobuf"]
+        .iter()
+        .any(|name| media_type.eq_ignore_ascii_case(name))
 }
 
 /// The encoding of the reply: protobuf where the client names it and does not like JSON better.

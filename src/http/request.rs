@@ -26,7 +26,8 @@ fn from_json<'a, R: Request<'a>>(body: &'a [u8]) -> Result<R, Rejection> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Rejection::Invalid("the body must be a JSON object".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| Rejection::Invalid(format!("the body is no valid JSON: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Rejection::Invalid(format!("the body is no valid JSON: {error}")))
 }
 
 fn from_protobuf<'a, R: Request<'a>>(body: &[u8]) -> Result<R, Rejection> {

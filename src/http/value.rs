@@ -46,8 +46,9 @@ impl<'a> Value<'a> {
             Self::Text(text) => text.parse().ok().or_else(|| text.parse().ok().and_then(whole)),
             _ => None,
         };
-        number
-            .ok_or_else(|| Rejection::Invalid(format!("{field} must be a whole number from 0 to {}", u32::MAX)))
+        number.ok_or_else(|| {
+            Rejection::Invalid(format!("{field} must be a whole number from 0 to {}", u32::MAX))
+        })
     }
 
     /// The field as a list of texts. One text is a list of one: a form cannot say it differently.
@@ -168,9 +169,19 @@ mod tests {
         assert_eq!(number("null"), Some(0));
         assert_eq!(number("-0"), Some(0));
         assert_eq!(number("4294967295"), Some(u32::MAX));
-        for json in
-            ["-1", "7.5", "4294967296", "1e99", "\"\"", "\" 7\"", "\"0x7\"", "\"NaN\"", "true", "[7]", "{\"a\":7}"]
-        {
+        for json in [
+            "-1",
+            "7.5",
+            "4294967296",
+            "1e99",
+            "\"\"",
+            "\" 7\"",
+            "\"0x7\"",
+            "\"NaN\"",
+            "true",
+            "[7]",
+            "{\"a\":7}",
+        ] {
             assert_eq!(number(json), None, "{json}");
         }
     }
