@@ -1,1 +1,355 @@
-//! To come
+//! The node: the one place that knows every part. Recover, start, serve, and drain in reverse.
+//!
+//! Rules of chat, formats and protocols are none of its business.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::auth;
+use crate::config::{self, SyncMode};
+use crate::conversation::recovery::{self, Recovered};
+use crate::conversation::{self, Place, Started, checkpoint};
+use crate::data_dir::{self, DataDir, Lock};
+use crate::disk::{Disk, Real};
+use crate::http::{self, Edge, Readiness, ReadinessProbe};
+use crate::snapshot;
+use crate::telemetry::Metrics;
+use crate::wal;
+
+/// After the log has failed, so long for the answers that say so to leave the sockets.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Why the node does not run, or does not run any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    /// What is in it cannot be brought back.
+    #[error("cannot recover: {0}")]
+    Recovery(#[from] recovery::Error),
+    /// The conversations cannot be started.
+    #[error("cannot start: {0}")]
+    Start(#[from] conversation::start::Error),
+    /// The log cannot be ended.
+    #[error("the log failed: {0}")]
+    Log(#[from] wal::Error),
+    /// Keys cannot be read or made.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} (--{flag}): {source}; is something else using it?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that named it.
+        flag: &'static str,
+        /// The answer of the operating system.
+        source: std::io::Error,
+    },
+    /// The process cannot do what every process can.
+    #[error("{what}: {source}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// The answer of the operating system.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code of the contract, section 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::DataDir(why) => data_dir_exit_code(why),
+            Self::Recovery(why) => recovery_exit_code(why),
+            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
+            Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
+            Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
+            Self::Auth(_) => exit::USAGE,
+            Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
+        }
+    }
+}
+
+/// Exit codes of the contract, section 1.
+pub mod exit {
+    /// Anything else.
+    pub const OTHER: u8 = 1;
+    /// Bad usage or configuration.
+    pub const USAGE: u8 = 2;
+    /// Damaged data.
+    pub const DAMAGED: u8 = 65;
+    /// The data directory is in use or not writable.
+    pub const CANNOT_USE: u8 = 73;
+    /// The disk failed.
+    pub const DISK: u8 = 74;
+}
+
+fn data_dir_exit_code(why: &data_dir::Error) -> u8 {
+    match why {
+        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } | data_dir::Error::Absent(_) => {
+            exit::CANNOT_USE
+        }
+        data_dir::Error::Damaged { .. } | data_dir::Error::TooNew { .. } => exit::DAMAGED,
+        data_dir::Error::Io { .. } => exit::DISK,
+        data_dir::Error::NoRandom(_) => exit::OTHER,
+    }
+}
+
+fn recovery_exit_code(why: &recovery::Error) -> u8 {
+    match why {
+        recovery::Error::Snapshot(why) => snapshot_exit_code(why),
+        recovery::Error::Log(why) => log_exit_code(why),
+        recovery::Error::LogEndsEarly { .. } => exit::DAMAGED,
+    }
+}
+
+fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
+    if matches!(why, snapshot::Error::Io { .. }) { exit::DISK } else { exit::DAMAGED }
+}
+
+fn log_exit_code(why: &wal::Error) -> u8 {
+    use wal::Error::{Closed, Failed, Io, Options, Panicked};
+    match why {
+        Io { .. } | Failed | Closed => exit::DISK,
+        Options(_) | Panicked => exit::OTHER,
+        _ => exit::DAMAGED,
+    }
+}
+
+/// Runs a node until it is told to stop, and drains it.
+pub async fn run(config: config::Serve) -> Result<(), Error> {
+    let began = Instant::now();
+    let node = Node::start(&config)?;
+    let public = listen(config.listen, "listen").await?;
+    let ops = listen(config.ops, "ops").await?;
+    let stop = StopSignals::new()?;
+    let serving = node.serve(&config, public.listener, ops.listener);
+    announce(&config, &node.found, public.address, ops.address, began)?;
+    let reason = stop.wait().await;
+    info!(reason, "draining");
+    node.drain(serving, config.drain_timeout).await
+}
+
+/// Recovered and started.
+struct Node {
+    /// Held as long as the process uses the directory.
+    _lock: Lock,
+    started: Started,
+    verifier: Arc<auth::Verifier>,
+    metrics: Arc<Metrics>,
+    draining: watch::Sender<bool>,
+    found: Found,
+}
+
+/// What recovery found, for the ready line.
+struct Found {
+    conversations: usize,
+    messages: u64,
+}
+
+impl Node {
+    fn start(config: &config::Serve) -> Result<Self, Error> {
+        // Before anything is read or removed.
+        let lock = Lock::acquire(&config.data)?;
+        let disk: Arc<dyn Disk> = Arc::new(Real);
+        let mut data = DataDir::open(disk.clone(), &config.data)?;
+        let verifier = Arc::new(auth::Verifier::open(config)?);
+        let place = place_in(&data, disk);
+        let recovered = recovery::recover(&place, &data.wal_dir())?;
+        let metrics = Arc::new(Metrics::new(config.sync));
+        report(&recovered, &metrics);
+        let found = Found { conversations: recovered.conversations, messages: recovered.messages };
+        let (draining, is_draining) = watch::channel(false);
+        let started = conversation::start(
+            recovered,
+            place,
+            &data.wal_dir(),
+            options(config),
+            &metrics,
+            is_draining,
+            Box::new(give_up),
+        )?;
+        data.mark_started()?;
+        Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
+    }
+
+    /// Answers from here on. The edge ends with the drain, the operations address with the node.
+    fn serve(&self, config: &config::Serve, public: TcpListener, ops: TcpListener) -> Serving {
+        let options = http::Options::from(config);
+        let edge = Edge::serve(
+            public,
+            self.started.conversations.clone(),
+            self.verifier.clone(),
+            options,
+            self.metrics.clone(),
+            self.draining.subscribe(),
+        );
+        let (stopping, is_stopping) = watch::channel(false);
+        let ops = http::ops::serve(ops, self.metrics.clone(), self.readiness(), options, is_stopping);
+        Serving { edge, ops, stopping }
+    }
+
+    fn readiness(&self) -> ReadinessProbe {
+        let (draining, log) = (self.draining.subscribe(), self.started.log_probe());
+        Arc::new(move || match log() {
+            _ if *draining.borrow() => Readiness::Draining,
+            wal::State::Writable => Readiness::Ready,
+            wal::State::ReadOnly => Readiness::ReadOnly,
+            wal::State::Failed | wal::State::Closed => Readiness::LogFailed,
+        })
+    }
+
+    /// In reverse: take nothing new, finish what was taken, take the last checkpoint, close the
+    /// log. Everything acknowledged is durable already, so running out of time loses nothing.
+    async fn drain(self, serving: Serving, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
+        let Serving { edge, ops, stopping } = serving;
+        let _ = self.draining.send(true);
+        // What hangs at the end of half the time will hang at the end of all of it.
+        if tokio::time::timeout(timeout / 2, edge).await.is_err() {
+            warn!("some connections did not end in time; closing them");
+        }
+        let stopped = tokio::time::timeout_at(deadline.into(), self.started.stop()).await;
+        let _ = stopping.send(true);
+        ops.abort();
+        match stopped {
+            Ok(result) => result?,
+            Err(_) => warn!("the last checkpoint did not end in time; the next start reads the log instead"),
+        }
+        info!("drained");
+        Ok(())
+    }
+}
+
+/// What answers clients and operators.
+struct Serving {
+    edge: JoinHandle<()>,
+    ops: JoinHandle<()>,
+    stopping: watch::Sender<bool>,
+}
+
+fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
+    Place {
+        disk,
+        snap_dir: data.snap_dir(),
+        tmp_dir: data.tmp_dir(),
+        quarantine_dir: data.quarantine_dir(),
+        store: data.format().store,
+        epoch: data.format().epoch,
+    }
+}
+
+fn options(config: &config::Serve) -> conversation::Options {
+    let defaults = conversation::Options::default();
+    let sync = match config.sync {
+        SyncMode::Always => wal::SyncMode::Always,
+        SyncMode::Interval => wal::SyncMode::Interval(config.sync_interval),
+        SyncMode::Never => wal::SyncMode::Never,
+    };
+    let admission = defaults.admission;
+    conversation::Options {
+        log: wal::Options {
+            sync,
+            // Permits refuse first: then the caller hears it before any work was done.
+            queue_records_max: admission.in_flight_max,
+            queue_bytes_max: admission.in_flight_bytes_max,
+            ..defaults.log
+        },
+        checkpoint: checkpoint::Options {
+            interval: config.checkpoint_interval,
+            log_bytes: config.checkpoint_bytes,
+        },
+        recall_window: config.recall_window,
+        ..defaults
+    }
+}
+
+fn report(recovered: &Recovered, metrics: &Metrics) {
+    if let Some(torn) = &recovered.log.torn_tail {
+        metrics.torn_tails.inc();
+        warn!(
+            segment = %torn.segment.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            copy = %torn.quarantined.display(),
+            "cut the torn tail of the log: the end of a batch that was never acknowledged"
+        );
+    }
+    for rejected in &recovered.rejected {
+        error!(file = %rejected.file.display(), why = %rejected.why, "a damaged snapshot was passed over for an older one");
+    }
+}
+
+/// On the log's thread: nothing further was acknowledged. The answers that say so get a moment to
+/// leave; then the process ends, and recovery starts from the disk.
+fn give_up(why: wal::Error) {
+    error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
+    std::thread::sleep(FAREWELL);
+    std::process::exit(i32::from(exit::DISK));
+}
+
+/// A listener and the address it got.
+struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<Listening, Error> {
+    let cannot = |source| Error::Listen { address, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    Ok(Listening { listener, address })
+}
+
+/// The one line on standard output.
+fn announce(
+    config: &config::Serve,
+    found: &Found,
+    http: SocketAddr,
+    ops: SocketAddr,
+    started: Instant,
+) -> Result<(), Error> {
+    let Found { conversations, messages } = found;
+    let (data, ms) = (config.data.display(), started.elapsed().as_millis());
+    let line = format!(
+        "chinwag ready http={http} ops={ops} data={data} conversations={conversations} messages={messages} in_ms={ms}\n"
+    );
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Process { what: "cannot write to standard output", source })?;
+    info!(sync = config.sync.as_str(), "ready");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, caught from before the ready line on.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, Error> {
+        let catch =
+            |kind| signal(kind).map_err(|source| Error::Process { what: "cannot catch signals", source });
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the first, and names it.
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

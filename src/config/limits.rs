@@ -18,6 +18,10 @@ pub const PULL_WAIT_MS_MAX: u32 = 30_000;
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Most members of a group, and most ids in one request: a whole group fits one conversation's head.
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Longest payload of one log record, in bytes. The largest lawful request body is far below it; the
+/// bound exists so that a damaged length can neither steer recovery nor make it allocate without
+/// end, and so that every record fits into the smallest segment.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Members in one page when the request names no count.
 pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
 /// Most members in one page: about 150 KiB of reply.
@@ -63,6 +67,7 @@ pub const CHECKPOINT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 10
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 
 const _: () = {
+    assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");
     assert!(TOKEN_BYTES_MAX * 2 < HEADER_BYTES_MAX, "a token in both headers has to fit the head");
     assert!(HEADER_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX, "a whole head has to fit the buffer");
     assert!(CURSOR_BYTES_MAX >= ID_BYTES_MAX, "a cursor is at least an id");

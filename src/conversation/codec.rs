@@ -47,3 +47,9 @@ pub(super) fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, 
         extra => Err(Error::TrailingBytes { extra }),
     }
 }
+
+/// How many bytes the `T` at the beginning of `bytes` takes.
+pub(super) fn length_of<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<usize, Error> {
+    let (_, consumed) = bincode::borrow_decode_from_slice::<T, _>(bytes, CONFIG)?;
+    Ok(consumed)
+}

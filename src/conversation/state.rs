@@ -81,6 +81,11 @@ impl State {
         }
     }
 
+    /// Roughly what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.history.bytes() + self.participants.bytes() + size_of::<Self>()
+    }
+
     /// The time of the next record: now, but never before the last one.
     pub(crate) fn next_timestamp_ns(&self, now_ns: u64) -> u64 {
         now_ns.max(self.last_timestamp_ns)

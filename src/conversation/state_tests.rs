@@ -317,16 +317,18 @@ impl Model {
 }
 
 fn reload(state: &State) -> State {
-    use super::super::{chunk::Loader, resident::Resident};
+    use super::super::{chunk::Loader, chunk::Saved, resident::Resident};
     let mut loader = Loader::new((*state.key).clone());
     let mut resident = Resident::new(state.clone());
+    let mut saved = Saved::default();
     loop {
-        let chunks = resident.collect(false);
+        let chunks = resident.collect(saved);
         for chunk in &chunks {
             loader.load(chunk.applied_lsn, &chunk.payload).expect("chunks load");
+            saved = chunk.summary.after();
         }
         if chunks.last().is_some_and(|chunk| chunk.complete) {
-            return loader.finish().expect("a complete series").0;
+            return loader.finish().expect("a complete series");
         }
     }
 }

@@ -141,6 +141,9 @@ fn rejected(rejection: Rejection) -> Verdict {
             "the log has failed: whether this was stored shows after the restart; with a \
              client_msg_id a retry is safe",
         ),
+        Rejection::Quarantined => unavailable(
+            "the data of this conversation is damaged or could not be read: nothing was stored; the log has the cause",
+        ),
         Rejection::Broken(cause) => broken(&cause),
     }
 }

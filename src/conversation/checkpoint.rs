@@ -1,0 +1,270 @@
+//! Checkpoints: writing what is new into a pack, so that the log can be cut behind it.
+//!
+//! A thread of its own asks each conversation that changed for its newest chunks, writes them into
+//! a pack and has it published. No actor and no append waits for it. An error costs nothing but
+//! time: the log is kept, and the next checkpoint asks again.
+//!
+//! Why it is right: the log's end is read *before* the list of changed conversations is taken, and
+//! an actor enters the list *before* it appends. So every record up to that end is in a chunk that
+//! is collected now or was published before. Chunks may hold records behind it: those are synced
+//! before the manifest is published, and replay skips what a chunk has.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::actor::Message;
+use super::archive::Archive;
+use super::chunk::{self, Chunk, Saved};
+use super::completion::Ticket;
+use super::directory::Directory;
+use super::durable::DurableHead;
+use super::publisher::{self, Published, Publisher};
+use super::record::encode_key;
+use crate::message::ConversationKey;
+use crate::snapshot::{self, ChunkMeta, PackWriter};
+use crate::telemetry::Metrics;
+use crate::wal::Wal;
+
+/// When to take one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// At the latest so long after the last one.
+    pub interval: Duration,
+    /// Or as soon as the log has grown by so much.
+    pub log_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60), log_bytes: 64 << 20 }
+    }
+}
+
+/// Conversations with records that no collected chunk covers.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyList {
+    keys: Mutex<Vec<ConversationKey>>,
+}
+
+impl DirtyList {
+    pub(crate) fn add(&self, key: ConversationKey) {
+        self.lock().push(key);
+    }
+
+    fn add_all(&self, keys: BTreeSet<ConversationKey>) {
+        self.lock().extend(keys);
+    }
+
+    /// Each once, in an order of their own.
+    fn take(&self) -> BTreeSet<ConversationKey> {
+        std::mem::take(&mut *self.lock()).into_iter().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ConversationKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a checkpoint was not taken. The log still has everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pack could not be written.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The pack could not be published.
+    #[error(transparent)]
+    Publish(#[from] publisher::Error),
+    /// A conversation gave no chunks: it is damaged, or its actor died. Part of its history is
+    /// only in the log, so the log is kept until a restart or a repair.
+    #[error("no chunks from {0}: the log is kept until a restart can read it")]
+    Quarantined(ConversationKey),
+}
+
+enum Order {
+    /// The log or memory has grown.
+    Ask,
+    /// Take one now and say how it went.
+    Now(mpsc::SyncSender<Result<(), Error>>),
+    /// Take the last one and end.
+    Stop,
+}
+
+/// Asks the thread for a checkpoint. Cheap to clone and call.
+#[derive(Clone)]
+pub(crate) struct Growth {
+    orders: mpsc::Sender<Order>,
+    bytes: u64,
+    log_bytes: u64,
+}
+
+impl Growth {
+    /// Counts what a batch wrote, and asks when it is enough.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes >= self.log_bytes {
+            self.bytes = 0;
+            self.ask();
+        }
+    }
+
+    /// Asks for one.
+    pub(crate) fn ask(&mut self) {
+        // The thread is gone only while the node stops.
+        let _ = self.orders.send(Order::Ask);
+    }
+}
+
+/// The way to the thread before it runs: the log needs it first.
+pub(crate) struct Desk {
+    orders: mpsc::Sender<Order>,
+    inbox: mpsc::Receiver<Order>,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let (orders, inbox) = mpsc::channel();
+        Self { orders, inbox }
+    }
+
+    pub(crate) fn growth(&self, options: &Options) -> Growth {
+        Growth { orders: self.orders.clone(), bytes: 0, log_bytes: options.log_bytes }
+    }
+
+    /// Starts the thread.
+    pub(crate) fn open(self, checkpointer: Checkpointer) -> std::io::Result<Checkpoints> {
+        let inbox = self.inbox;
+        let thread =
+            std::thread::Builder::new().name("checkpoint".into()).spawn(move || checkpointer.run(&inbox))?;
+        Ok(Checkpoints { orders: self.orders, thread })
+    }
+}
+
+/// The running thread.
+pub(crate) struct Checkpoints {
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Checkpoints {
+    /// Takes a checkpoint now. Blocks.
+    pub(crate) fn take_now(&self) -> Result<(), Error> {
+        let (done, answer) = mpsc::sync_channel(1);
+        if self.orders.send(Order::Now(done)).is_err() {
+            return Ok(());
+        }
+        answer.recv().unwrap_or(Ok(()))
+    }
+
+    /// Takes the last checkpoint and ends the thread. Blocks.
+    pub(crate) fn stop(self) {
+        let _ = self.orders.send(Order::Stop);
+        if self.thread.join().is_err() {
+            error!("the checkpoint thread panicked");
+        }
+    }
+}
+
+/// What the thread works with.
+pub(crate) struct Checkpointer {
+    pub(crate) options: Options,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) archive: Arc<Archive>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) log: Arc<Wal<Ticket>>,
+    pub(crate) dirty: Arc<DirtyList>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Called after each one that published a pack.
+    pub(crate) on_published: Box<dyn Fn() + Send>,
+}
+
+/// The conversations of a checkpoint, and up to which record the pack has each.
+type Covered = Vec<(Arc<DurableHead>, u64)>;
+
+impl Checkpointer {
+    fn run(self, inbox: &mpsc::Receiver<Order>) {
+        loop {
+            match inbox.recv_timeout(self.options.interval) {
+                Ok(Order::Ask) | Err(RecvTimeoutError::Timeout) => self.attempt_or_report(),
+                Ok(Order::Now(done)) => {
+                    let _ = done.send(self.attempt());
+                }
+                Ok(Order::Stop) => return self.attempt_or_report(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn attempt_or_report(&self) {
+        self.attempt().unwrap_or_else(|why| error!(%why, "checkpoint failed; the log is kept"));
+    }
+
+    /// Takes one, unless nothing has changed.
+    fn attempt(&self) -> Result<(), Error> {
+        let started = Instant::now();
+        // The order matters, see the top of the file.
+        let covered = self.log.durable_lsn();
+        let keys = self.dirty.take();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let conversations = keys.len();
+        let result = self.take(covered, &keys);
+        self.metrics.observe_checkpoint(result.is_ok());
+        let Published { pack_bytes, segments_removed } = result.inspect_err(|_| self.dirty.add_all(keys))?;
+        (self.on_published)();
+        let ms = started.elapsed().as_millis();
+        info!(conversations, pack_bytes, segments_removed, ms, "checkpoint taken");
+        Ok(())
+    }
+
+    fn take(&self, covered: crate::wal::Lsn, keys: &BTreeSet<ConversationKey>) -> Result<Published, Error> {
+        let mut pack = self.publisher.create_pack()?;
+        let mut saved = Covered::new();
+        for key in keys {
+            saved.push(self.save(&mut pack, key)?);
+        }
+        let published = self.publisher.append(pack, covered)?;
+        saved.iter().for_each(|(head, lsn)| head.mark_saved(*lsn));
+        Ok(published)
+    }
+
+    /// Writes the series of one conversation, a few chunks at a time.
+    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<(Arc<DurableHead>, u64), Error> {
+        let key_bytes = encode_key(key);
+        let mut saved = self.archive.saved(key);
+        loop {
+            let (head, chunks) = self.collect(key, saved).ok_or_else(|| Error::Quarantined(key.clone()))?;
+            for chunk in &chunks {
+                pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                saved = chunk.summary.after();
+            }
+            if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
+                return Ok((head, last.applied_lsn));
+            }
+        }
+    }
+
+    fn collect(&self, key: &ConversationKey, saved: Saved) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
+        let (running, permit) = self.directory.escort(key).ok()?;
+        let (to, answer) = oneshot::channel();
+        running.actor.cast(Message::Collect { saved, to, permit }).ok()?;
+        Some((running.head, answer.blocking_recv().ok()?))
+    }
+}
+
+/// What the pack notes beside a chunk's payload.
+pub(super) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
+    ChunkMeta {
+        key,
+        kind: chunk::KIND,
+        version: chunk::VERSION,
+        applied_lsn: chunk.applied_lsn,
+        summary: chunk.summary.to_numbers(),
+    }
+}
