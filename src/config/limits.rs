@@ -28,10 +28,6 @@ pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
 pub const MEMBERS_PAGE_MAX: u32 = 1000;
 /// Longest cursor, in bytes: an id, with room for what a later cursor may add.
 pub const CURSOR_BYTES_MAX: usize = 256;
-/// Longest payload of one log record, in bytes. Exists so that a damaged length can neither steer
-/// recovery nor make it allocate without end, and so that every record fits the smallest segment.
-pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// Longest token, in bytes: an RS256 token with many claims is about 1.5 KiB.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest request line and headers together, in bytes: four tokens of the largest size.
