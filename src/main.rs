@@ -1,62 +1,65 @@
 //! The binary: arguments in, exit code out.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use chinwag::auth::LocalKey;
 use chinwag::config::{self, Command, KeyPlace, Stop};
 use chinwag::message::Caller;
 use chinwag::{node, telemetry};
 
+/// Bad usage or configuration (contract, section 1).
+const EXIT_USAGE: u8 = 2;
+/// What no other code stands for.
+const EXIT_OTHER: u8 = 1;
+
 fn main() -> ExitCode {
-    match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
+    let outcome = match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Serve(settings)) => serve(*settings),
         Ok(Command::Token(settings)) => token(&settings),
-        Err(Stop::Help(text)) => print(&text, node::exit::OTHER),
-        Err(Stop::Usage(line)) => fail(&line, node::exit::USAGE),
-    }
-}
-
-fn serve(settings: config::Serve) -> ExitCode {
-    telemetry::log_to_standard_error(settings.log_level);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(why) => return fail(&format!("cannot start threads: {why}"), node::exit::OTHER),
+        Err(Stop::Help(text)) => print(text.trim_end()),
+        Err(Stop::Usage(why)) => Err((EXIT_USAGE, why)),
     };
-    let result = runtime.block_on(node::run(settings));
-    // What could not end in time must not keep the process alive.
-    runtime.shutdown_background();
-    match result {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(&why.to_string(), why.exit_code()),
+        Err((code, why)) => {
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(io::stderr(), "chinwag: {}", one_line(&why));
+            ExitCode::from(code)
+        }
     }
 }
 
-fn token(settings: &config::Token) -> ExitCode {
+fn serve(settings: config::Serve) -> Result<(), (u8, String)> {
+    telemetry::log_to_standard_error(settings.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| (EXIT_OTHER, format!("cannot start its threads: {error}")))?;
+    let outcome = runtime.block_on(node::run(settings));
+    // What still runs serves clients that outstayed the drain; nobody waits for it.
+    runtime.shutdown_background();
+    outcome.map_err(|error| (error.exit_code(), error.to_string()))
+}
+
+fn token(settings: &config::Token) -> Result<(), (u8, String)> {
     let key = match &settings.key {
         KeyPlace::Data(directory) => LocalKey::open(directory),
         KeyPlace::File(path) => LocalKey::read(path),
     };
-    let key = match key {
-        Ok(key) => key,
-        Err(why) => return fail(&why.to_string(), node::exit::OTHER),
-    };
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let key =
+        key.map_err(|error| (EXIT_OTHER, format!("{error}; the first `chinwag serve` makes the key")))?;
+    let now = SystemTime::UNIX_EPOCH.elapsed();
+    let now = now.map_err(|_| (EXIT_OTHER, "the clock is before 1970: set it".to_owned()))?;
     let caller = Caller { user: settings.user.clone(), admin: settings.admin };
-    print(&format!("{}\n", key.sign(&caller, now_s, settings.ttl)), node::exit::OTHER)
+    print(&key.sign(&caller, now.as_secs(), settings.ttl))
 }
 
-/// Prints what was asked for; a closed pipe is somebody who has seen enough.
-fn print(text: &str, failure: u8) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(failure),
-    }
+fn print(text: &str) -> Result<(), (u8, String)> {
+    let written = writeln!(io::stdout(), "{text}");
+    written.map_err(|error| (EXIT_OTHER, format!("cannot write to standard output: {error}")))
 }
 
-fn fail(line: &str, code: u8) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "chinwag: {line}");
-    ExitCode::from(code)
+/// Operators and scripts are promised one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

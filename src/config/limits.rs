@@ -28,7 +28,6 @@ pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
 pub const MEMBERS_PAGE_MAX: u32 = 1000;
 /// Longest cursor, in bytes: an id, with room for what a later cursor may add.
 pub const CURSOR_BYTES_MAX: usize = 256;
-
 /// Longest token, in bytes: an RS256 token with many claims is about 1.5 KiB.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest request line and headers together, in bytes: four tokens of the largest size.

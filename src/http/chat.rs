@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::check;
-use super::drain::Drain;
 use super::proto;
 use super::reply::Reply;
 use super::request::Request;
@@ -176,24 +175,13 @@ impl PullRequest<'_> {
     }
 }
 
-/// A pull that waits answers at once, with what there is, when the node begins to drain.
 pub(super) async fn pull(
     conversations: &Conversations,
     caller: &UserId,
-    drain: &Drain,
     request: PullRequest<'_>,
 ) -> Result<Reply, Rejection> {
     let (at, pull) = request.check()?;
-    let page = if pull.wait.is_zero() {
-        conversations.pull(caller, &at, pull).await?
-    } else {
-        let at_once = Pull { wait: Duration::ZERO, ..pull.clone() };
-        tokio::select! {
-            biased;
-            page = conversations.pull(caller, &at, pull) => page?,
-            () = drain.begins() => conversations.pull(caller, &at, at_once).await?,
-        }
-    };
+    let page = conversations.pull(caller, &at, pull).await?;
     Ok(Reply::Page { page, at })
 }
 

@@ -28,14 +28,14 @@ pub(super) fn verb(path: &str) -> Verb {
 
 /// Makes the call that a request asks for.
 pub(super) async fn dispatch(edge: &Edge, verb: Verb, call: &Call, body: &[u8]) -> Result<Reply, Rejection> {
-    let Edge { conversations, drain, .. } = edge;
+    let conversations = &edge.conversations;
     let Call { caller, body_encoding, .. } = call;
     let encoding = *body_encoding;
     match verb {
         Verb::Send => chat::send(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Recall => chat::recall(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Ack => chat::ack(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Pull => chat::pull(conversations, &caller.user, drain, decode(encoding, body)?).await,
+        Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::GroupCreate => group::create(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupInfo => group::info(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupMembers => group::members(conversations, caller, decode(encoding, body)?).await,

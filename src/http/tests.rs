@@ -1,11 +1,11 @@
 //! The edge over real sockets, with raw bytes, because that is what clients send.
 //!
-//! Nothing here reaches the conversations: every request is refused before, or asks the operations
-//! address. Time-outs are short and never slept through: a test waits for what the server does.
+//! Time-outs are short and never slept through: a test waits for what the server does.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +18,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::auth::{LocalKey, PublicKeys, Verifier};
 use crate::config::SyncMode;
-use crate::conversation::Conversations;
+use crate::conversation::{self, Place, Started, recovery};
+use crate::data_dir::DataDir;
+use crate::disk::{Disk, Real};
 use crate::message::{Caller, UserId};
 use crate::telemetry::Metrics;
 
@@ -37,31 +39,48 @@ fn options() -> Options {
     }
 }
 
-fn conversations() -> Conversations {
-    Conversations {}
+fn conversations(root: &Path, metrics: &Arc<Metrics>, draining: watch::Receiver<bool>) -> Started {
+    let disk: Arc<dyn Disk> = Arc::new(Real);
+    let data = DataDir::open(disk.clone(), root).expect("a data directory");
+    let place = Place {
+        disk,
+        snap_dir: data.snap_dir(),
+        tmp_dir: data.tmp_dir(),
+        quarantine_dir: data.quarantine_dir(),
+        store: data.format().store,
+        epoch: data.format().epoch,
+    };
+    let recovered = recovery::recover(&place, &data.wal_dir()).expect("an empty log");
+    let options = conversation::Options::default();
+    conversation::start(recovered, place, &data.wal_dir(), options, metrics, draining, Box::new(|_| ()))
+        .expect("conversations")
 }
 
 struct Server {
     address: SocketAddr,
+    key: LocalKey,
     token: String,
     metrics: Arc<Metrics>,
     draining: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Kept until the end: the conversations, and the directory they are in.
+    _under_it: Option<(Started, tempfile::TempDir)>,
 }
 
 impl Server {
     async fn start(options: Options) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let key = LocalKey::open_or_create(directory.path()).expect("a key");
-        let alice = Caller { user: UserId::parse("alice").expect("an id"), admin: false };
-        let now_s = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
-        let verifier = Arc::new(Verifier::new(&key, &PublicKeys::default()).expect("a verifier"));
         let metrics = Arc::new(Metrics::new(SyncMode::Always));
+        let (draining, is_draining) = watch::channel(false);
+        let started = conversations(&directory.path().join("data"), &metrics, is_draining.clone());
+        let key = LocalKey::open_or_create(directory.path()).expect("a key");
+        let verifier = Arc::new(Verifier::new(&key, &PublicKeys::default()).expect("a verifier"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (draining, is_draining) = watch::channel(false);
-        let task = Edge::serve(listener, conversations(), verifier, options, metrics.clone(), is_draining);
-        Self { address, token: key.sign(&alice, now_s, Duration::from_hours(1)), metrics, draining, task }
+        let conversations = started.conversations.clone();
+        let task = Edge::serve(listener, conversations, verifier, options, metrics.clone(), is_draining);
+        let token = token_of(&key, "alice");
+        Self { address, key, token, metrics, draining, task, _under_it: Some((started, directory)) }
     }
 
     async fn connect(&self) -> Client {
@@ -93,6 +112,12 @@ impl Server {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }
+}
+
+fn token_of(key: &LocalKey, user: &str) -> String {
+    let caller = Caller { user: UserId::parse(user).expect("an id"), admin: false };
+    let now_s = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+    key.sign(&caller, now_s, Duration::from_hours(1))
 }
 
 struct Client(TcpStream);
@@ -392,6 +417,118 @@ async fn a_drain_closes_idle_connections_and_refuses_what_had_begun() {
     server.drained().await;
 }
 
+/// Says one thing as one user and gives back the body of the answer, with the status in front.
+async fn say(server: &Server, user: &str, path: &str, body: &str) -> String {
+    let token = token_of(&server.key, user);
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = server.exchange(&request).await;
+    format!("{} {}", status(&answer), answer.split_once("\r\n\r\n").expect("a body").1)
+}
+
+#[tokio::test]
+async fn the_four_calls_do_what_the_api_document_says() {
+    let server = Server::start(options()).await;
+    let to_bob = r#"{"target":"bob","target_type":"user","msg":"hi","client_msg_id":"1"}"#;
+    let first = say(&server, "alice", "/im.chat/send", to_bob).await;
+    assert!(
+        first.starts_with(r#"200 {"msg_index":1,"timestamp":"#) && first.ends_with(r#""duplicate":false}"#),
+        "{first}"
+    );
+    let again = say(&server, "alice", "/im.chat/send", to_bob).await;
+    assert_eq!(again, first.replace("false", "true"));
+    let other = to_bob.replace("hi", "ho");
+    assert!(say(&server, "alice", "/im.chat/send", &other).await.starts_with(r#"409 {"code":20003,"#));
+    let at_alice = r#"{"target":"alice","target_type":"user","msg_index":1}"#;
+    assert_eq!(say(&server, "bob", "/im.chat/ack", at_alice).await, "200 {}");
+    assert!(say(&server, "bob", "/im.chat/recall", at_alice).await.starts_with(r#"403 {"code":20002,"#));
+    let at_bob = at_alice.replace("alice", "bob");
+    assert_eq!(say(&server, "alice", "/im.chat/recall", &at_bob).await, r#"200 {"recall_index":1}"#);
+    let pull = r#"{"target":"alice","targetType":"user","direction":"after","startMsgIndex":"1","startRecallIndex":1,"count":50}"#;
+    let page = say(&server, "bob", "/im.chat/pull", pull).await;
+    let message = r#"200 {"msgs":[{"msg_index":1,"recall_index":1,"msg":"","extra":"","timestamp":"#;
+    assert!(page.starts_with(message), "{page}");
+    let rest =
+        r#""sender":"alice","target":"alice","target_type":"user"}],"recalls":{"1":1},"max_msg_index":1,"#;
+    assert!(page.contains(rest), "{page}");
+    server.drained().await;
+}
+
+#[tokio::test]
+async fn groups_do_what_the_contract_says() {
+    let server = Server::start(options()).await;
+    let create = "group_id=g&name=the+group&members=bob&members=carol";
+    let form =
+        format!(
+        "{}{create}",
+        server.head("/im.group/create", &format!(
+            "Connection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}",
+            create.len()
+        ))
+    );
+    assert!(server.exchange(&form).await.ends_with("\r\n\r\n{\"group_id\":\"g\"}"));
+    let group = r#"{"group_id":"g","name":"again"}"#;
+    assert!(say(&server, "alice", "/im.group/create", group).await.starts_with(r#"409 {"code":22003,"#));
+    let info = say(&server, "bob", "/im.group/info", group).await;
+    assert!(info.starts_with(r#"200 {"group_id":"g","name":"the group","created":"#), "{info}");
+    assert!(info.ends_with(r#","members_count":3,"duty":0}"#), "{info}");
+    assert!(say(&server, "dave", "/im.group/info", group).await.starts_with(r#"403 {"code":10008,"#));
+    assert!(
+        say(&server, "dave", "/im.group/info", r#"{"group_id":"h"}"#)
+            .await
+            .starts_with(r#"404 {"code":22002,"#)
+    );
+    let dave = r#"{"group_id":"g","user_ids":["dave"]}"#;
+    assert_eq!(say(&server, "alice", "/im.group/add", dave).await, "200 {}");
+    assert_eq!(say(&server, "dave", "/im.group/leave", group).await, "200 {}");
+    assert_eq!(say(&server, "alice", "/im.group/kick", &dave.replace("dave", "carol")).await, "200 {}");
+    let members = say(&server, "alice", "/im.group/members", group).await;
+    assert!(members.starts_with(r#"200 {"members":[{"user_id":"alice","duty":2,"joined":"#), "{members}");
+    assert!(members.contains(r#"{"user_id":"bob","duty":0,"#) && !members.contains("carol"), "{members}");
+    assert!(members.ends_with(r#"}],"cursor":""}"#), "{members}");
+    server.drained().await;
+}
+
+#[tokio::test]
+async fn a_reply_is_protobuf_for_whoever_accepts_it() {
+    let server = Server::start(options()).await;
+    let body = r#"{"target":"bob","target_type":"user","msg":"m"}"#;
+    let framing =
+        format!("Connection: close\r\nAccept: application/x-protobuf\r\nContent-Length: {}", body.len());
+    let mut client = server.connect().await;
+    client.send(&(server.head("/im.chat/send", &framing) + body)).await;
+    let mut answer = Vec::new();
+    within(client.0.read_to_end(&mut answer)).await.expect("an answer");
+    let body = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+    assert!(String::from_utf8_lossy(&answer[..body]).contains("content-type: application/x-protobuf\r\n"));
+    let reply: super::proto::SendResp = prost::Message::decode(&answer[body..]).expect("protobuf");
+    assert_eq!((reply.msg_index, reply.duplicate), (1, false));
+    assert_eq!(u64::from(reply.timestamp), reply.timestamp_ns / 1_000_000_000);
+    server.drained().await;
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_is_answered_by_a_send_or_by_the_drain() {
+    let server = Server::start(options()).await;
+    let pull = |start| {
+        let body = format!(
+            r#"{{"target":"bob","target_type":"user","direction":"after","start_msg_index":{start},"count":1,"wait_ms":30000}}"#
+        );
+        server.request("/im.chat/pull", &body)
+    };
+    let (mut waiting, mut stuck) = (server.connect().await, server.connect().await);
+    waiting.send(&pull(1)).await;
+    stuck.send(&pull(2)).await;
+    say(&server, "bob", "/im.chat/send", r#"{"target":"alice","target_type":"user","msg":"at last"}"#).await;
+    assert!(waiting.answer().await.contains("at last"));
+    server.draining.send(true).expect("a running server");
+    let answer = stuck.rest().await;
+    assert!(answer.contains(r#"{"msgs":[],"recalls":{},"max_msg_index":1,"#), "{answer}");
+    server.drained().await;
+}
+
 struct Ops {
     server: Server,
     readiness: Arc<AtomicU8>,
@@ -410,7 +547,9 @@ impl Ops {
         let probe: ReadinessProbe = Arc::new(move || STATES[usize::from(state.load(Ordering::Relaxed))]);
         let (draining, stopping) = watch::channel(false);
         let task = ops::serve(listener, metrics.clone(), probe, options, stopping);
-        let server = Server { address, token: String::new(), metrics, draining, task };
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = LocalKey::open_or_create(directory.path()).expect("a key");
+        let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it: None };
         Self { server, readiness }
     }
 
@@ -439,22 +578,22 @@ async fn the_operations_address_tells_how_the_node_is() {
     ops.server.drained().await;
 }
 
-/// Starts a drain while a client leaves far more unread than the sockets' buffers hold.
-async fn drain_beside_a_client_that_never_reads(write_timeout: Duration, wait: Duration) -> bool {
+/// Starts a drain while a client asks for much and reads nothing, and says whether it ends in time.
+async fn drain_ends_beside_a_client_that_never_reads(write_timeout: Duration, wait: Duration) -> bool {
     let ops = Ops::start(Options { write_timeout, ..options() }).await;
     let mut client = ops.server.connect().await;
-    let requests = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000);
-    // Ends when the server has read all, or does not read any more.
-    let sent = tokio::time::timeout(SHORT, client.0.write_all(requests.as_bytes())).await;
+    let requests = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    // Until the server takes no more, because it can send no more, or has closed.
+    while let Ok(Ok(())) = tokio::time::timeout(SHORT, client.0.write_all(requests.as_bytes())).await {}
     ops.server.draining.send(true).expect("a running server");
     let has_ended = tokio::time::timeout(wait, ops.server.task).await.is_ok();
-    drop((client, sent));
+    drop(client);
     has_ended
 }
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_closed() {
-    assert!(drain_beside_a_client_that_never_reads(SHORT, PATIENCE).await);
+    assert!(drain_ends_beside_a_client_that_never_reads(SHORT, PATIENCE).await);
     // Control: without the time-out it would have held up the drain.
-    assert!(!drain_beside_a_client_that_never_reads(PATIENCE, SHORT * 3).await);
+    assert!(!drain_ends_beside_a_client_that_never_reads(PATIENCE, SHORT * 3).await);
 }
