@@ -5,7 +5,6 @@ pub mod limits {
     pub const ID_BYTES_MAX: usize = 128;
 
     /// Longest payload of one log record, in bytes. The largest lawful request body is far below it; the bound exists
-    /// so that a damaged length can neither steer recovery nor make it allocate without end, and so that
-    /// every record fits into the smallest segment.
+    /// so that a damaged length can neither steer recovery nor make it allocate without end.
     pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 }

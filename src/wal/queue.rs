@@ -476,11 +476,11 @@ impl<T> Shared<T> {
         self.set_state(&mut queue, State::ReadOnly);
     }
 
-    /// The spares that were not needed.
+    /// The spares that no accepted record is promised to: the committer may still need the others.
     pub(super) fn take_spares(&self) -> VecDeque<Spare> {
         let mut queue = self.queue();
-        queue.unclaimed = 0;
-        std::mem::take(&mut queue.ready)
+        let promised = queue.ready.len() - std::mem::take(&mut queue.unclaimed);
+        queue.ready.split_off(promised)
     }
 }
 
