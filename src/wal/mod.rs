@@ -1,7 +1,7 @@
 //! The write-ahead log: bytes in, durable bytes out, in one order.
 //!
 //! Promises: records get contiguous [`Lsn`]s in the order of [`Wal::append`]; a ticket comes out of the sink only when
-//! its record is as durable as the [`SyncMode`] says, and in the same order; [`replay`] gives back every such record
+//! its record is as durable as the [`SyncMode`] says, and in the same order; [`replay()`] gives back every such record
 //! exactly once, cuts off what a crash tore, and refuses a log that is damaged anywhere else. After a failed write
 //! or sync nothing further comes out. A full disk refuses appends and never fails an accepted one.
 //!
