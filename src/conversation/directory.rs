@@ -53,12 +53,16 @@ pub(crate) struct Directory {
     slots: DashMap<ConversationKey, Slot>,
     /// How many conversations there are, in memory or not.
     count: AtomicUsize,
+    /// Where actors run; the checkpoint thread starts some too.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Directory {
-    /// A directory with nothing in memory; `count` conversations are in the archive.
+    /// A directory with nothing in memory; `count` conversations are in the archive. Has to be
+    /// called inside the runtime in which the actors are to run.
     pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>, count: usize) -> Self {
-        Self { context, admission, slots: DashMap::new(), count: AtomicUsize::new(count) }
+        let (slots, count) = (DashMap::new(), AtomicUsize::new(count));
+        Self { context, admission, slots, count, runtime: tokio::runtime::Handle::current() }
     }
 
     /// How many conversations there are.
@@ -128,6 +132,7 @@ impl Directory {
         };
         let head = Arc::new(DurableHead::new(Arc::new(key.clone())));
         let start = Start { context: self.context.clone(), head: head.clone(), origin };
+        let _inside = self.runtime.enter();
         let (actor, _join) = ActorRuntime::spawn_instant(None, Conversation, start)
             .expect("an actor without a name cannot collide with another");
         Running { actor, head }
