@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,14 @@ pub enum Error {
     /// The log cannot be ended.
     #[error("the log failed: {0}")]
     Log(#[from] wal::Error),
+    /// The disk is too full for the first segment of a new store.
+    #[error("{} has no room for a log: free at least {needed} bytes, or take a smaller --segment-bytes", data.display())]
+    NoRoom {
+        /// The data directory.
+        data: PathBuf,
+        /// What has to be free beside the first segment.
+        needed: u64,
+    },
     /// Keys cannot be read or made.
     #[error(transparent)]
     Auth(#[from] auth::Error),
@@ -74,6 +83,7 @@ impl Error {
             Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
             Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
+            Self::NoRoom { .. } => exit::CANNOT_USE,
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
@@ -179,6 +189,10 @@ impl Node {
             is_draining,
             Box::new(give_up),
         )?;
+        // Nothing to read and no room to write: a start that seems to work would only be found out later.
+        if !started.log_has_begun() {
+            return Err(Error::NoRoom { data: config.data.clone(), needed: config.segment_bytes });
+        }
         data.mark_started()?;
         Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
     }
@@ -262,6 +276,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             sync,
             segment_bytes: config.segment_bytes,
             first_segment_bytes: defaults.log.first_segment_bytes.min(config.segment_bytes),
+            free_bytes_min: config.segment_bytes,
             // Permits refuse first: then the caller hears it before any work was done.
             queue_records_max: admission.in_flight_max,
             queue_bytes_max: admission.in_flight_bytes_max,

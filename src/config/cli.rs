@@ -89,7 +89,7 @@ pub(super) struct ServeFlags {
     /// Most log between two checkpoints [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     checkpoint_bytes: Option<String>,
-    /// Size of one file of the log; the space of two is always taken [default: 64MiB]
+    /// Size of one file of the log; one is made ahead, and as much is left free [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     segment_bytes: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated

@@ -149,6 +149,11 @@ impl Started {
         move || log.state()
     }
 
+    /// Whether the log has a segment. A log that never had one and finds no room for it has not begun.
+    pub fn log_has_begun(&self) -> bool {
+        !self.log.segments().is_empty()
+    }
+
     /// Takes a checkpoint now; with `compact`, also merges all packs into one. Blocks.
     pub fn checkpoint(&self, compact: bool) -> Result<(), checkpoint::Error> {
         self.checkpoints.take_now()?;
