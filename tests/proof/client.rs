@@ -23,6 +23,11 @@ impl Answer {
         number(&self.body, field)
     }
 
+    /// Whether an error's message has these words.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        self.body["msg"].as_str().is_some_and(|msg| msg.contains(words))
+    }
+
     pub(crate) fn code(&self) -> u32 {
         if self.status == 200 { 0 } else { self.number("code") }
     }

@@ -21,8 +21,10 @@ pub(crate) struct Ledger {
 }
 
 /// What is known of one conversation.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Known {
+    /// Whether it is a group whose creation was acknowledged.
+    pub(crate) is_founded: bool,
     /// By text, which is also the `client_msg_id`.
     sends: HashMap<String, Attempt>,
     /// Acknowledged or shown: index to text.
@@ -35,6 +37,7 @@ pub(crate) struct Known {
     pub(crate) cursors: HashMap<usize, u32>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Attempt {
     pub(crate) sender: usize,
     began: Instant,
@@ -54,6 +57,13 @@ impl Ledger {
     pub(crate) fn new(rooms: Vec<Room>) -> Self {
         let known = rooms.iter().map(|_| Mutex::default()).collect();
         Self { rooms, known, violations: Mutex::default() }
+    }
+
+    /// The same past, for two futures that must not be mixed up.
+    pub(crate) fn fork(&self) -> Self {
+        let known =
+            self.known.iter().map(|known| Mutex::new(known.lock().expect("no panics under it").clone()));
+        Self { rooms: self.rooms.clone(), known: known.collect(), violations: Mutex::new(self.violations()) }
     }
 
     pub(crate) fn known(&self, room: usize) -> MutexGuard<'_, Known> {

@@ -200,7 +200,7 @@ impl Talker {
             200 => self.ledger.sent(room, &text, answer.number("msg_index")),
             503 => {
                 // Of a log that fails under a send nobody knows what it has kept; all else kept nothing.
-                if !answer.body["msg"].as_str().unwrap_or("").contains("the log has failed") {
+                if !answer.says("the log has failed") {
                     self.ledger.refused(room, &text);
                 }
                 self.unanswered = Some((room, text));

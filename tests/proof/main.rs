@@ -13,12 +13,18 @@ mod client;
 mod image;
 mod ledger;
 mod load;
+mod nth_call;
 mod power_cut;
+mod script;
 mod server;
+mod strace;
 mod world;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// Far more than anything but a load takes here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The number in an environment variable.
 pub(crate) fn number(variable: &str) -> Option<u64> {

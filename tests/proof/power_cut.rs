@@ -39,7 +39,7 @@ impl Store {
     fn life(&mut self, life: Duration, talk: Talk) {
         let server = self.settings.start();
         if self.cuts == 0 {
-            found_groups(&server);
+            found_groups(&server, &self.ledger);
         }
         let load = Load::start(&server, &self.ledger, talk);
         // The moment is what is random here; nothing is waited for.

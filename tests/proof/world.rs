@@ -1,10 +1,12 @@
 //! Who talks to whom: users, direct conversations and groups, the same in every proof.
 
 use std::collections::HashMap;
+use std::io;
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::ledger::Ledger;
 use crate::server::Server;
 
 pub(crate) const USERS: usize = 8;
@@ -68,12 +70,20 @@ pub(crate) fn tokens(server: &Server) -> HashMap<usize, String> {
 }
 
 /// Makes the groups of a new store.
-pub(crate) fn found_groups(server: &Server) {
-    let members: Vec<_> = (1..USERS).map(user).collect();
+pub(crate) fn found_groups(server: &Server, ledger: &Ledger) {
     let mut owner = Client::new(server.public(), server.token(&user(0)));
-    for number in 0..GROUPS {
-        let group = json!({"group_id": format!("group-{number}"), "name": "a group", "members": members});
-        let answer = owner.call("/im.group/create", &group).expect("an answer");
-        assert_eq!(answer.status, 200, "{answer:?}");
+    for (number, room) in ledger.rooms.iter().enumerate() {
+        if let Room::Group(group) = room {
+            let founded = found_group(&mut owner, *group).expect("an answer");
+            assert!(founded, "the group was refused");
+            ledger.known(number).is_founded = true;
+        }
     }
+}
+
+/// Makes a group of everybody; whether it was acknowledged.
+pub(crate) fn found_group(owner: &mut Client, number: usize) -> io::Result<bool> {
+    let members: Vec<_> = (1..USERS).map(user).collect();
+    let group = json!({"group_id": format!("group-{number}"), "name": "a group", "members": members});
+    Ok(owner.call("/im.group/create", &group)?.status == 200)
 }
