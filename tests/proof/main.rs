@@ -10,6 +10,8 @@
 
 mod check;
 mod client;
+mod disk_errors;
+mod disk_full;
 mod image;
 mod ledger;
 mod load;
