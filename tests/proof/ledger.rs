@@ -211,14 +211,6 @@ impl Known {
         self.messages.last_key_value().map_or(0, |(index, _)| *index)
     }
 
-    pub(crate) fn newest_recall(&self) -> u32 {
-        self.newest_recall
-    }
-
-    pub(crate) fn is_recalled(&self, index: u32) -> bool {
-        self.recalls.contains_key(&index)
-    }
-
     pub(crate) fn recalls(&self) -> impl Iterator<Item = (u32, u32)> {
         self.recalls.iter().map(|(index, recall)| (*index, *recall))
     }
@@ -270,3 +262,7 @@ impl Known {
         None
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -12,14 +12,17 @@ mod check;
 mod client;
 mod disk_errors;
 mod disk_full;
+mod history;
 mod image;
 mod ledger;
+mod lint;
 mod load;
 mod nth_call;
 mod power_cut;
 mod script;
 mod server;
 mod strace;
+mod sync_lint;
 mod world;
 
 use std::path::PathBuf;

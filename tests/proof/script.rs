@@ -30,7 +30,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
 
 /// Plays the life up to the drain; an error is the death of the server.
 pub(crate) fn play(server: &Server, ledger: &Ledger, data: &Path) -> io::Result<()> {
-    let mut cast = Cast { ledger, clients: clients(server), said: 0 };
+    let mut cast = Cast { ledger, clients: clients(server), said: 0, life: server.id() };
     cast.found_group()?;
     for checkpoint in 1..=CHECKPOINTS {
         for _ in 0..ROUNDS_PER_CHECKPOINT {
@@ -46,6 +46,8 @@ struct Cast<'a> {
     ledger: &'a Ledger,
     clients: Vec<Client>,
     said: usize,
+    /// Makes the texts of one life differ from those of another.
+    life: u32,
 }
 
 impl Cast<'_> {
@@ -100,11 +102,10 @@ impl Cast<'_> {
 
     fn send(&mut self, room: usize, user: usize, bytes: usize) -> io::Result<u32> {
         self.said += 1;
-        let text: String =
-            format!("{} ", self.said).chars().chain(std::iter::repeat('.')).take(bytes).collect();
+        let id = format!("{}-{}", self.life, self.said);
+        let text: String = format!("{id} ").chars().chain(std::iter::repeat('.')).take(bytes).collect();
         self.ledger.begin_send(room, user, &text);
-        let client_msg_id = self.said.to_string();
-        let answer = self.call(room, user, "send", json!({"msg": text, "client_msg_id": client_msg_id}))?;
+        let answer = self.call(room, user, "send", json!({"msg": text, "client_msg_id": id}))?;
         let index = answer.number("msg_index");
         self.ledger.sent(room, &text, index);
         Ok(index)
