@@ -1,0 +1,200 @@
+//! Damage: a torn end is cut, everything else is reported with its place and never passed over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Finished, TestServer};
+
+/// A server that was killed after ten messages, each in a batch of its own.
+fn killed_after_ten_messages() -> TestServer {
+    let mut server = TestServer::start();
+    let alice = server.client("alice");
+    for number in 1..=10 {
+        alice.with("bob").send(&text(number));
+    }
+    server.kill();
+    server
+}
+
+fn text(number: u32) -> String {
+    format!("the text of message {number:02}")
+}
+
+/// The file of the log that holds `text`, and where.
+fn find(data: &Path, text: &str) -> (PathBuf, usize) {
+    let entries = fs::read_dir(data.join("wal")).expect("the log's directory");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .find_map(|path| {
+            let bytes = fs::read(&path).expect("a readable file");
+            let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+            Some((path, at))
+        })
+        .unwrap_or_else(|| panic!("{text:?} is nowhere in the log"))
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("a readable file");
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).expect("a writable file");
+}
+
+/// Every file below a directory with its bytes.
+fn image(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(image(&path));
+        } else {
+            all.push((path.clone(), fs::read(&path).expect("a readable file")));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[track_caller]
+fn assert_damaged(finished: &Finished, parts: &[&str]) {
+    assert_eq!(finished.code(), Some(65), "exit code; {finished:?}");
+    assert_eq!(finished.stdout, Vec::<String>::new());
+    finished.assert_says(parts);
+}
+
+#[test]
+fn without_damage_it_starts() {
+    let mut server = killed_after_ten_messages();
+    server.start_again();
+    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 10);
+}
+
+#[test]
+fn a_flipped_bit_in_an_earlier_batch_is_65_and_names_the_place() {
+    for number in [1, 5, 9] {
+        let server = killed_after_ten_messages();
+        let (file, at) = find(server.data(), &text(number));
+        flip(&file, at + 3);
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let before = image(&server.data().join("wal"));
+        assert_damaged(&server.start_in_vain(), &[&name, "offset"]);
+        assert_eq!(image(&server.data().join("wal")), before, "the evidence is left as it was");
+        // Refused once, refused always.
+        assert_damaged(&server.start_in_vain(), &[&name]);
+    }
+}
+
+#[test]
+fn a_flipped_bit_that_is_put_right_is_forgotten() {
+    let mut server = killed_after_ten_messages();
+    let (file, at) = find(server.data(), &text(5));
+    flip(&file, at);
+    assert_damaged(&server.start_in_vain(), &[]);
+    flip(&file, at);
+    server.start_again();
+    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 10);
+}
+
+#[test]
+fn a_torn_end_is_cut_reported_and_kept_aside() {
+    let mut server = killed_after_ten_messages();
+    let (file, at) = find(server.data(), &text(10));
+    // As if the machine had died with the last batch half on its way.
+    let mut bytes = fs::read(&file).expect("a readable file");
+    bytes[at + 5..].fill(0);
+    fs::write(&file, bytes).expect("a writable file");
+    server.start_again();
+    let page = server.client("bob").with("alice").beginning();
+    assert_eq!(page.texts(), (1..=9).map(text).collect::<Vec<_>>());
+    let kept = image(&server.data().join("quarantine"));
+    assert!(kept.iter().any(|(_, bytes)| bytes.windows(5).any(|window| window == &text(10).as_bytes()[..5])));
+    assert!(server.stderr().contains("torn"), "{}", server.stderr());
+    assert_eq!(server.client("alice").with("bob").send("again").msg_index, 10);
+    server.kill();
+    server.start_again();
+    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 10);
+}
+
+#[test]
+fn a_file_cut_short_is_a_torn_end() {
+    let mut server = killed_after_ten_messages();
+    let (file, at) = find(server.data(), &text(10));
+    let handle = fs::OpenOptions::new().write(true).open(file).expect("a writable file");
+    handle.set_len(at as u64 + 5).expect("a shorter file");
+    server.start_again();
+    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 9);
+}
+
+#[test]
+fn a_log_that_is_gone_is_damage_and_not_a_fresh_start() {
+    let server = killed_after_ten_messages();
+    for entry in fs::read_dir(server.data().join("wal")).expect("the log's directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    assert_damaged(&server.start_in_vain(), &["wal"]);
+}
+
+#[test]
+fn a_missing_segment_in_the_middle_is_damage() {
+    let mut server = killed_after_ten_messages();
+    server.start_again();
+    server.client("alice").with("bob").send("in a second segment");
+    server.kill();
+    server.start_again();
+    server.client("alice").with("bob").send("in a third segment");
+    server.kill();
+    let (file, _) = find(server.data(), "in a second segment");
+    fs::remove_file(file).expect("removed");
+    assert_damaged(&server.start_in_vain(), &["wal"]);
+}
+
+#[test]
+fn a_missing_or_odd_format_file_is_damage_and_not_a_fresh_start() {
+    let server = killed_after_ten_messages();
+    let format = server.data().join("FORMAT");
+    let good = fs::read(&format).expect("the format file");
+    let before = image(&server.data().join("wal"));
+    fs::remove_file(&format).expect("removed");
+    assert_damaged(&server.start_in_vain(), &["FORMAT"]);
+    for bad in [&b""[..], b"junk\n", &good[..good.len() / 2]] {
+        fs::write(&format, bad).expect("a writable file");
+        assert_damaged(&server.start_in_vain(), &["FORMAT"]);
+    }
+    assert_eq!(image(&server.data().join("wal")), before);
+}
+
+#[test]
+fn the_log_of_another_store_is_not_taken_for_ones_own() {
+    let (one, other) = (killed_after_ten_messages(), killed_after_ten_messages());
+    let (file, _) = find(other.data(), &text(1));
+    let (own, _) = find(one.data(), &text(1));
+    fs::copy(file, own).expect("copied");
+    assert_damaged(&one.start_in_vain(), &["wal"]);
+}
+
+#[test]
+fn damage_in_a_checkpoint_is_reported_or_the_one_before_is_used() {
+    let mut server = TestServer::start();
+    for number in 1..=10 {
+        server.client("alice").with("bob").send(&text(number));
+    }
+    server.stop();
+    server.start_again();
+    server.client("alice").with("bob").send(&text(11));
+    server.stop();
+    let snapshots = server.data().join("snap");
+    let files = image(&snapshots);
+    for (path, bytes) in &files {
+        let mut damaged = bytes.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0x10;
+        fs::write(path, damaged).expect("a writable file");
+    }
+    let finished = server.try_again();
+    match finished {
+        Some(finished) => assert_damaged(&finished, &[]),
+        None => {
+            let page = server.client("bob").with("alice").beginning();
+            assert_eq!(page.texts(), (1..=11).map(text).collect::<Vec<_>>(), "nothing is lost in silence");
+        }
+    }
+}
