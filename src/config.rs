@@ -1,9 +1,235 @@
-//! Every limit and setting.
+//! Every setting of every command: typed, bounded, checked once before anything starts.
+//!
+//! A bad value is refused with one line that names where it came from and why. Nothing here opens a
+//! data directory or a socket, and nothing reads a setting again later.
 
-/// Named limits.
-pub mod limits {
-    /// Longest user or group id, in bytes of UTF-8 (contract, section 2).
-    pub const ID_BYTES_MAX: usize = 128;
-    /// Most members of a group.
-    pub const GROUP_MEMBERS_MAX: usize = 10_000;
+mod cli;
+mod layers;
+pub mod limits;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::message::UserId;
+use layers::{Environment, Layers};
+
+/// When a send is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// After `fdatasync` of its batch.
+    Always,
+    /// After the write; synced every `sync_interval`.
+    Interval,
+    /// After the write; synced when the system likes.
+    Never,
+}
+
+impl SyncMode {
+    /// As the flag spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Interval => "interval",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// The settings of `chinwag serve`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serve {
+    /// Address of the public API; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Address of health and metrics; port 0 picks one.
+    pub ops: SocketAddr,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Largest request body, in bytes ([`limits::BODY_BYTES`]).
+    pub body_limit_bytes: usize,
+    /// When a send is acknowledged.
+    pub sync: SyncMode,
+    /// Time between two syncs under [`SyncMode::Interval`].
+    pub sync_interval: Duration,
+    /// Longest wait for the head of a request, and so for the next request on an idle connection.
+    pub header_timeout: Duration,
+    /// Longest wait for a whole request body.
+    pub body_timeout: Duration,
+    /// Longest a client may leave what was written unread.
+    pub write_timeout: Duration,
+    /// Most open connections to the public API.
+    pub connections: usize,
+    /// Calls per second and user, which is also the burst; `None`: any number.
+    pub rate: Option<NonZeroU32>,
+    /// How old a message may be recalled; `None`: any age.
+    pub recall_window: Option<Duration>,
+    /// Longest a drain may take.
+    pub drain_timeout: Duration,
+    /// Longest time between two checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Most bytes of log between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// PEM files of public keys whose tokens are accepted.
+    pub verify_keys: Vec<PathBuf>,
+    /// JWKS file of public keys whose tokens are accepted.
+    pub jwks: Option<PathBuf>,
+    /// What `aud` must name in tokens of those keys; `None`: such a token must have no `aud`.
+    pub audience: Option<String>,
+    /// What `iss` must be in tokens of those keys; `None`: anything.
+    pub issuer: Option<String>,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+}
+
+/// The settings of `chinwag token`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Whose token it is.
+    pub user: UserId,
+    /// How long it is good for.
+    pub ttl: Duration,
+    /// Whether it opens the admin calls.
+    pub admin: bool,
+    /// The key that signs it.
+    pub key: KeyPlace,
+}
+
+/// Where a signing key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In a data directory.
+    Data(PathBuf),
+    /// In a file of its own.
+    File(PathBuf),
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `chinwag serve`.
+    Serve(Box<Serve>),
+    /// `chinwag token`.
+    Token(Token),
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {why}")]
+pub struct Error {
+    /// The flag, variable, or file and key.
+    place: String,
+    /// What is wrong with it.
+    why: String,
+}
+
+impl Error {
+    /// A refusal of what `place` says.
+    pub fn new(place: impl fmt::Display, why: impl fmt::Display) -> Self {
+        Self { place: place.to_string(), why: why.to_string() }
+    }
+}
+
+/// Why no command runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Help or the version was asked for; print it, exit 0.
+    Help(String),
+    /// The arguments or settings are wrong, in one line; exit 2.
+    Usage(String),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Command {
+    /// Reads the arguments (the program's name first), the environment and the settings file.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Stop> {
+        match cli::parse(arguments)? {
+            cli::Flags::Serve(flags) => {
+                let layers = Layers::read(flags.into_settings(), &environment)?;
+                Ok(Self::Serve(Box::new(serve(&layers)?)))
+            }
+            cli::Flags::Token(flags) => Ok(Self::Token(token(flags, &environment)?)),
+        }
+    }
+}
+
+fn serve(layers: &Layers) -> Result<Serve, Error> {
+    let time = |key, default, allowed| layers.one(key, default, |text| value::duration(text, allowed));
+    let size = |key, default, allowed| layers.one(key, default, |text| value::size_bytes(text, allowed));
+    let connections = |text: &str| value::whole_number(text, &limits::CONNECTIONS);
+    let window = |text: &str| value::optional_duration(text, &limits::RECALL_WINDOW);
+    Ok(Serve {
+        listen: layers.one("listen", "127.0.0.1:8000", value::address)?,
+        ops: layers.one("ops", "127.0.0.1:8001", value::address)?,
+        data: data(layers)?,
+        body_limit_bytes: to_usize(size("body-limit", "64KiB", &limits::BODY_BYTES)?),
+        sync: layers.one("sync", "always", value::sync_mode)?,
+        sync_interval: time("sync-interval", "50ms", &limits::SYNC_INTERVAL)?,
+        header_timeout: time("header-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
+        body_timeout: time("body-timeout", "10s", &limits::CONNECTION_TIMEOUT)?,
+        write_timeout: time("write-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
+        connections: to_usize(layers.one("connections", "10000", connections)?),
+        rate: layers.one("rate", "off", value::rate)?,
+        recall_window: layers.one("recall-window", "off", window)?,
+        drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
+        checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
+        checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
+        verify_keys: layers.all("verify-key", value::path)?,
+        jwks: layers.optional("jwks", value::path)?,
+        audience: layers.optional("audience", value::name)?,
+        issuer: layers.optional("issuer", value::name)?,
+        log_level: layers.one("log-level", "info", value::log_level)?,
+    })
+}
+
+fn data(layers: &Layers) -> Result<PathBuf, Error> {
+    layers.one("data", "snapshots", value::path)
+}
+
+fn token(flags: cli::TokenFlags, environment: Environment<'_>) -> Result<Token, Error> {
+    let user = UserId::parse(&flags.user).map_err(|why| Error::new("--user", why))?;
+    let ttl = flags.ttl.as_deref().unwrap_or("24h");
+    let ttl = value::duration(ttl, &limits::TOKEN_TTL).map_err(|why| Error::new("--ttl", why))?;
+    let key = match &flags.key {
+        Some(file) => KeyPlace::File(value::path(file).map_err(|why| Error::new("--key", why))?),
+        None => KeyPlace::Data(data_of_the_server(flags.data, flags.config, environment)?),
+    };
+    Ok(Token { user, ttl, admin: flags.admin, key })
+}
+
+/// The data directory that `serve` would use here, so that both work with the same key.
+fn data_of_the_server(
+    data_flag: Option<String>,
+    config_flag: Option<String>,
+    environment: Environment<'_>,
+) -> Result<PathBuf, Error> {
+    let mut settings = cli::ServeFlags::default().into_settings();
+    for (key, values) in &mut settings {
+        match *key {
+            "data" => values.extend(data_flag.clone()),
+            "config" => values.extend(config_flag.clone()),
+            _ => {}
+        }
+    }
+    data(&Layers::read(settings, environment)?)
+}
+
+/// Every size here has an upper bound far below what 32 bits hold.
+fn to_usize(bounded: u64) -> usize {
+    usize::try_from(bounded).expect("the bounds of sizes and counts fit a usize")
 }

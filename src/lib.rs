@@ -15,12 +15,14 @@
 //! * [`http`]: the edge; bytes to calls, outcomes to statuses.
 //! * [`conversation`]: one actor per conversation; the rules of chat; what a record means.
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
+//! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
 //! * [`node`]: recover, start, drain.
 
 pub mod auth;
 pub mod config;
 pub mod conversation;
+pub mod data_dir;
 pub mod disk;
 pub mod http;
 pub mod message;

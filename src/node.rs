@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::auth;
 use crate::config::{self, SyncMode};
-use crate::conversation::checkpoint::Place;
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Started};
+use crate::conversation::{self, Place, Started, checkpoint};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
-use crate::http;
+use crate::http::{self, Edge, Readiness, ReadinessProbe};
+use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal;
 
@@ -35,7 +36,10 @@ pub enum Error {
     /// What is in it cannot be brought back.
     #[error("cannot recover: {0}")]
     Recovery(#[from] recovery::Error),
-    /// The log cannot be started or ended.
+    /// The conversations cannot be started.
+    #[error("cannot start: {0}")]
+    Start(#[from] conversation::start::Error),
+    /// The log cannot be ended.
     #[error("the log failed: {0}")]
     Log(#[from] wal::Error),
     /// Keys cannot be read or made.
@@ -67,7 +71,9 @@ impl Error {
         match self {
             Self::DataDir(why) => data_dir_exit_code(why),
             Self::Recovery(why) => recovery_exit_code(why),
-            Self::Log(why) => log_exit_code(why),
+            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
+            Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
+            Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
@@ -101,35 +107,44 @@ fn data_dir_exit_code(why: &data_dir::Error) -> u8 {
 
 fn recovery_exit_code(why: &recovery::Error) -> u8 {
     match why {
-        recovery::Error::Snapshot(crate::snapshot::Error::Io { .. }) => exit::DISK,
+        recovery::Error::Snapshot(why) => snapshot_exit_code(why),
         recovery::Error::Log(why) => log_exit_code(why),
+        recovery::Error::LogEndsEarly { .. } => exit::DAMAGED,
+    }
+}
+
+fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
+    if matches!(why, snapshot::Error::Io { .. }) { exit::DISK } else { exit::DAMAGED }
+}
+
+fn log_exit_code(why: &wal::Error) -> u8 {
+    use wal::Error::{Closed, Failed, Io, Options, Panicked};
+    match why {
+        Io { .. } | Failed | Closed => exit::DISK,
+        Options(_) | Panicked => exit::OTHER,
         _ => exit::DAMAGED,
     }
 }
 
-fn log_exit_code(why: &wal::Error) -> u8 {
-    if why.is_damage() { exit::DAMAGED } else { exit::DISK }
-}
-
 /// Runs a node until it is told to stop, and drains it.
 pub async fn run(config: config::Serve) -> Result<(), Error> {
-    let started = Instant::now();
+    let began = Instant::now();
     let node = Node::start(&config)?;
     let public = listen(config.listen, "listen").await?;
     let ops = listen(config.ops, "ops").await?;
     let stop = StopSignals::new()?;
-    let edge = node.serve(&config, public.listener, ops.listener)?;
-    announce(&config, &node, public.address, ops.address, started)?;
+    let serving = node.serve(&config, public.listener, ops.listener);
+    announce(&config, &node.found, public.address, ops.address, began)?;
     let reason = stop.wait().await;
     info!(reason, "draining");
-    node.drain(edge, config.drain_timeout).await
+    node.drain(serving, config.drain_timeout).await
 }
 
-/// Recovered and started, but not serving yet.
+/// Recovered and started.
 struct Node {
     /// Held as long as the process uses the directory.
     _lock: Lock,
-    conversations: Started,
+    started: Started,
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
     draining: watch::Sender<bool>,
@@ -151,12 +166,11 @@ impl Node {
         let verifier = Arc::new(auth::Verifier::open(config)?);
         let place = place_in(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
-        report(&recovered);
-        let found =
-            Found { conversations: recovered.conversations(), messages: recovered.messages() };
         let metrics = Arc::new(Metrics::new(config.sync));
+        report(&recovered, &metrics);
+        let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let conversations = conversation::start(
+        let started = conversation::start(
             recovered,
             place,
             &data.wal_dir(),
@@ -166,10 +180,176 @@ impl Node {
             Box::new(give_up),
         )?;
         data.mark_started()?;
-        Ok(Self { _lock: lock, conversations, verifier, metrics, draining, found })
+        Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
     }
 
-    fn serve(&self, config: &config::Serve, public: TcpListener, ops: TcpListener) -> Result<Edge, Error> {
-        todo!()
+    /// Answers from here on. The edge ends with the drain, the operations address with the node.
+    fn serve(&self, config: &config::Serve, public: TcpListener, ops: TcpListener) -> Serving {
+        let options = http::Options::from(config);
+        let edge = Edge::serve(
+            public,
+            self.started.conversations.clone(),
+            self.verifier.clone(),
+            options,
+            self.metrics.clone(),
+            self.draining.subscribe(),
+        );
+        let (stopping, is_stopping) = watch::channel(false);
+        let ops = http::ops::serve(ops, self.metrics.clone(), self.readiness(), options, is_stopping);
+        Serving { edge, ops, stopping }
+    }
+
+    fn readiness(&self) -> ReadinessProbe {
+        let (draining, log) = (self.draining.subscribe(), self.started.log_probe());
+        Arc::new(move || match log() {
+            _ if *draining.borrow() => Readiness::Draining,
+            wal::State::Writable => Readiness::Ready,
+            wal::State::ReadOnly => Readiness::ReadOnly,
+            wal::State::Failed | wal::State::Closed => Readiness::LogFailed,
+        })
+    }
+
+    /// In reverse: take nothing new, finish what was taken, take the last checkpoint, close the
+    /// log. Everything acknowledged is durable already, so running out of time loses nothing.
+    async fn drain(self, serving: Serving, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
+        let Serving { edge, ops, stopping } = serving;
+        let _ = self.draining.send(true);
+        // What hangs at the end of half the time will hang at the end of all of it.
+        if tokio::time::timeout(timeout / 2, edge).await.is_err() {
+            warn!("some connections did not end in time; closing them");
+        }
+        let stopped = tokio::time::timeout_at(deadline.into(), self.started.stop()).await;
+        let _ = stopping.send(true);
+        ops.abort();
+        match stopped {
+            Ok(result) => result?,
+            Err(_) => warn!("the last checkpoint did not end in time; the next start reads the log instead"),
+        }
+        info!("drained");
+        Ok(())
+    }
+}
+
+/// What answers clients and operators.
+struct Serving {
+    edge: JoinHandle<()>,
+    ops: JoinHandle<()>,
+    stopping: watch::Sender<bool>,
+}
+
+fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
+    Place {
+        disk,
+        snap_dir: data.snap_dir(),
+        tmp_dir: data.tmp_dir(),
+        quarantine_dir: data.quarantine_dir(),
+        store: data.format().store,
+        epoch: data.format().epoch,
+    }
+}
+
+fn options(config: &config::Serve) -> conversation::Options {
+    let defaults = conversation::Options::default();
+    let sync = match config.sync {
+        SyncMode::Always => wal::SyncMode::Always,
+        SyncMode::Interval => wal::SyncMode::Interval(config.sync_interval),
+        SyncMode::Never => wal::SyncMode::Never,
+    };
+    let admission = defaults.admission;
+    conversation::Options {
+        log: wal::Options {
+            sync,
+            // Permits refuse first: then the caller hears it before any work was done.
+            queue_records_max: admission.in_flight_max,
+            queue_bytes_max: admission.in_flight_bytes_max,
+            ..defaults.log
+        },
+        checkpoint: checkpoint::Options {
+            interval: config.checkpoint_interval,
+            log_bytes: config.checkpoint_bytes,
+        },
+        recall_window: config.recall_window,
+        ..defaults
+    }
+}
+
+fn report(recovered: &Recovered, metrics: &Metrics) {
+    if let Some(torn) = &recovered.log.torn_tail {
+        metrics.torn_tails.inc();
+        warn!(
+            segment = %torn.segment.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            copy = %torn.quarantined.display(),
+            "cut the torn tail of the log: the end of a batch that was never acknowledged"
+        );
+    }
+    for rejected in &recovered.rejected {
+        error!(file = %rejected.file.display(), why = %rejected.why, "a damaged snapshot was passed over for an older one");
+    }
+}
+
+/// On the log's thread: nothing further was acknowledged. The answers that say so get a moment to
+/// leave; then the process ends, and recovery starts from the disk.
+fn give_up(why: wal::Error) {
+    error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
+    std::thread::sleep(FAREWELL);
+    std::process::exit(i32::from(exit::DISK));
+}
+
+/// A listener and the address it got.
+struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<Listening, Error> {
+    let cannot = |source| Error::Listen { address, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    Ok(Listening { listener, address })
+}
+
+/// The one line on standard output.
+fn announce(
+    config: &config::Serve,
+    found: &Found,
+    http: SocketAddr,
+    ops: SocketAddr,
+    started: Instant,
+) -> Result<(), Error> {
+    let Found { conversations, messages } = found;
+    let (data, ms) = (config.data.display(), started.elapsed().as_millis());
+    let line = format!(
+        "chinwag ready http={http} ops={ops} data={data} conversations={conversations} messages={messages} in_ms={ms}\n"
+    );
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Process { what: "cannot write to standard output", source })?;
+    info!(sync = config.sync.as_str(), "ready");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, caught from before the ready line on.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, Error> {
+        let catch =
+            |kind| signal(kind).map_err(|source| Error::Process { what: "cannot catch signals", source });
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the first, and names it.
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

@@ -9,9 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tracing::error;
 
+use super::admission::Permit;
+use super::archive::Archive;
 use super::checkpoint::DirtyList;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Saved};
 use super::completion::{Outcome, Reply, Ticket};
 use super::durable::DurableHead;
 use super::group;
@@ -19,11 +22,12 @@ use super::record::{Record, extend_hash};
 use super::resident::Resident;
 use super::state::{Decision, Durable, State};
 use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
-use crate::wal::{RefusedReason, Wal};
+use crate::wal::{Reason, Wal};
 
 /// What every conversation of a node needs.
 pub(crate) struct Context {
     pub(crate) log: Arc<Wal<Ticket>>,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) dirty: Arc<DirtyList>,
     pub(crate) recall_window: Option<Duration>,
     /// Changes only when a restore took history back.
@@ -58,8 +62,8 @@ pub(crate) struct Call {
 pub(crate) enum Message {
     /// A client's call.
     Call(Call),
-    /// The snapshot wants the next chunk of what it does not have.
-    Collect { restart: bool, to: oneshot::Sender<Vec<Chunk>> },
+    /// The snapshot wants the next chunks behind what it has.
+    Collect { saved: Saved, to: oneshot::Sender<Vec<Chunk>>, permit: Permit },
 }
 
 // ractor moves a message whole into a box and out again.
@@ -68,23 +72,43 @@ const _: () = assert!(size_of::<Message>() <= 192);
 /// The actor's behaviour; its state is a [`Residence`].
 pub(crate) struct Conversation;
 
-/// What the actor owns.
-pub(crate) struct Residence {
+/// Where an actor's state comes from.
+pub(crate) enum Origin {
+    New(State),
+    Archive,
+}
+
+/// What an actor starts with.
+pub(crate) struct Start {
     pub(crate) context: Arc<Context>,
     pub(crate) head: Arc<DurableHead>,
-    pub(crate) resident: Resident,
+    pub(crate) origin: Origin,
+}
+
+/// What the actor owns.
+pub(crate) struct Residence {
+    context: Arc<Context>,
+    head: Arc<DurableHead>,
+    resident: Resident,
 }
 
 impl Actor for Conversation {
     type Msg = Message;
     type State = Residence;
-    type Arguments = Residence;
+    type Arguments = Start;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Message>,
-        residence: Residence,
+        start: Start,
     ) -> Result<Residence, ActorProcessingErr> {
+        let Start { context, head, origin } = start;
+        let resident = match origin {
+            Origin::New(state) => Resident::new(state),
+            Origin::Archive => load(&context, &head.key).await?,
+        };
+        let residence = Residence { context, head, resident };
+        residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
     }
 
@@ -97,7 +121,7 @@ impl Actor for Conversation {
         residence.erase_recalled();
         match message {
             Message::Call(call) => residence.call(call),
-            Message::Collect { restart, to } => residence.collect(restart, to),
+            Message::Collect { saved, to, permit } => residence.collect(saved, to, permit),
         }
     }
 }
@@ -109,9 +133,15 @@ impl Residence {
         self.resident.state.history.erase_through(recalls);
     }
 
-    fn collect(&mut self, restart: bool, to: oneshot::Sender<Vec<Chunk>>) -> Result<(), ActorProcessingErr> {
-        // When nobody takes the chunk the checkpoint has failed, and the next one restarts.
-        let _ = to.send(self.resident.collect(restart));
+    fn collect(
+        &mut self,
+        saved: Saved,
+        to: oneshot::Sender<Vec<Chunk>>,
+        permit: Permit,
+    ) -> Result<(), ActorProcessingErr> {
+        // When nobody takes the chunks the checkpoint has failed, and the next one asks again.
+        let _ = to.send(self.resident.collect(saved));
+        drop(permit);
         Ok(())
     }
 
@@ -244,7 +274,11 @@ impl Residence {
         let durable = self.heads_with(record);
         let ticket = Ticket { head: self.head.clone(), durable, outcome, reply };
         match self.context.log.append(kind, payload, ticket) {
-            Ok(lsn) => Ok(self.resident.state.apply(record, lsn.0, hash)?),
+            Ok(lsn) => {
+                self.resident.state.apply(record, lsn.0, hash)?;
+                self.head.weigh(self.state().bytes());
+                Ok(())
+            }
             Err(refused) => {
                 refuse(refused.ticket.reply, refused.reason);
                 Ok(())
@@ -287,13 +321,26 @@ impl Residence {
     }
 }
 
-fn refuse(reply: Reply, reason: RefusedReason) {
+/// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
+async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
+    let (archive, of) = (context.archive.clone(), key.clone());
+    match tokio::task::spawn_blocking(move || archive.load(&of)).await? {
+        Ok(Some(resident)) => Ok(resident),
+        Ok(None) => Ok(Resident::new(State::new((**key).clone()))),
+        Err(why) => {
+            error!(conversation = %key, %why, "cannot be read from disk; refusing it");
+            Err(why.into())
+        }
+    }
+}
+
+fn refuse(reply: Reply, reason: Reason) {
     reply.send(Err(match reason {
-        RefusedReason::QueueFull => Rejection::Overloaded,
-        RefusedReason::NoSpace => Rejection::ReadOnly,
-        RefusedReason::Failed => Rejection::LogFailed,
-        RefusedReason::Closed => Rejection::Draining,
-        RefusedReason::TooLarge => Rejection::Invalid("the call is larger than a log record may be".into()),
+        Reason::QueueFull => Rejection::Overloaded,
+        Reason::NoSpace => Rejection::ReadOnly,
+        Reason::Failed => Rejection::LogFailed,
+        Reason::Closed => Rejection::Draining,
+        Reason::TooLarge => Rejection::Invalid("the call is larger than a log record may be".into()),
     }));
 }
 

@@ -3,9 +3,13 @@
 //! ractor's mailboxes and the channels behind them are unbounded; what bounds them is that every
 //! call holds a [`Permit`] from before it is cast until it is answered. No permit, no work: the
 //! caller hears "overloaded" at once and nothing was stored.
+//!
+//! A permit also keeps its conversation in memory. It is taken under the directory's guard, and
+//! passivation looks at the permits under the same guard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::durable::DurableHead;
 
@@ -23,11 +27,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            in_flight_max: 16_384,
-            in_flight_bytes_max: 64 << 20,
-            in_flight_per_conversation_max: 8_192,
-        }
+        Self { in_flight_max: 16_384, in_flight_bytes_max: 64 << 20, in_flight_per_conversation_max: 8_192 }
     }
 }
 
@@ -37,6 +37,7 @@ pub(crate) struct Admission {
     options: Options,
     calls: AtomicUsize,
     bytes: AtomicUsize,
+    started: Instant,
 }
 
 /// The right to have one call in flight; given back when dropped.
@@ -49,7 +50,7 @@ pub(crate) struct Permit {
 
 impl Admission {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        Self { options, calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0), started: Instant::now() }
     }
 
     /// Calls in flight now.
@@ -57,18 +58,36 @@ impl Admission {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// Seconds of the node's life.
+    pub(crate) fn now_s(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
     /// A permit for a call of `bytes` to `conversation`, or `None` when a limit is reached.
-    pub(crate) fn admit(self: &Arc<Self>, conversation: Arc<DurableHead>, bytes: usize) -> Option<Permit> {
+    pub(crate) fn admit(self: &Arc<Self>, conversation: &Arc<DurableHead>, bytes: usize) -> Option<Permit> {
         // Counted first and checked then: dropping the permit takes back exactly what was counted.
-        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let here = conversation.in_flight.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { admission: self.clone(), conversation, bytes };
+        let (permit, calls, bytes_before, here) = self.count(conversation, bytes);
         let Options { in_flight_max, in_flight_bytes_max, in_flight_per_conversation_max } = self.options;
         let fits = calls < in_flight_max
             && bytes_before + bytes <= in_flight_bytes_max
             && here < in_flight_per_conversation_max;
+        if fits {
+            conversation.used_s.store(self.now_s(), Ordering::Relaxed);
+        }
         fits.then_some(permit)
+    }
+
+    /// A permit for the node's own work, which is bounded otherwise and no use of the conversation.
+    pub(crate) fn escort(self: &Arc<Self>, conversation: &Arc<DurableHead>) -> Permit {
+        self.count(conversation, 0).0
+    }
+
+    fn count(self: &Arc<Self>, conversation: &Arc<DurableHead>, bytes: usize) -> (Permit, usize, usize, u32) {
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let here = conversation.in_flight.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit { admission: self.clone(), conversation: conversation.clone(), bytes };
+        (permit, calls, bytes_before, here)
     }
 }
 
@@ -76,19 +95,20 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.calls.fetch_sub(1, Ordering::Relaxed);
         self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        // Pairs with the acquiring load in `DurableHead::in_flight`: whoever sees no call in
+        // flight sees what the calls did.
         self.conversation.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::Durable;
     use super::*;
     use crate::message::{ConversationKey, GroupId};
 
     fn conversation() -> Arc<DurableHead> {
         let key = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
-        Arc::new(DurableHead::new(Arc::new(key), Durable { messages: 0, recalls: 0 }, 0))
+        Arc::new(DurableHead::new(Arc::new(key)))
     }
 
     #[test]
@@ -97,16 +117,17 @@ mod tests {
             Options { in_flight_max: 3, in_flight_bytes_max: 100, in_flight_per_conversation_max: 2 };
         let admission = Arc::new(Admission::new(options));
         let (a, b) = (conversation(), conversation());
-        let first = admission.admit(a.clone(), 10);
-        let second = admission.admit(a.clone(), 10);
+        let first = admission.admit(&a, 10);
+        let second = admission.admit(&a, 10);
         assert!(first.is_some() && second.is_some());
-        assert!(admission.admit(a.clone(), 10).is_none(), "two calls per conversation");
-        assert!(admission.admit(b.clone(), 81).is_none(), "100 bytes on the node");
-        let third = admission.admit(b.clone(), 80);
+        assert!(admission.admit(&a, 10).is_none(), "two calls per conversation");
+        assert!(admission.admit(&b, 81).is_none(), "100 bytes on the node");
+        let third = admission.admit(&b, 80);
         assert!(third.is_some());
-        assert!(admission.admit(conversation(), 0).is_none(), "three calls on the node");
+        assert!(admission.admit(&conversation(), 0).is_none(), "three calls on the node");
+        assert_eq!((a.in_flight(), b.in_flight()), (2, 1));
         drop((first, second, third));
         assert_eq!(admission.in_flight(), 0);
-        assert!(admission.admit(b, 100).is_some());
+        assert!(admission.admit(&b, 100).is_some());
     }
 }

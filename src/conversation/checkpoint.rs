@@ -1,33 +1,35 @@
-//! Checkpoints: writing what is new into a snapshot, so that the log can be cut behind it.
+//! Checkpoints: writing what is new into a pack, so that the log can be cut behind it.
 //!
 //! A thread of its own asks each conversation that changed for its newest chunks, writes them into
-//! a pack, and publishes. No actor and no append waits for it. An error costs nothing but time: the
-//! log is kept, and the next checkpoint starts over.
+//! a pack and has it published. No actor and no append waits for it. An error costs nothing but
+//! time: the log is kept, and the next checkpoint asks again.
 //!
 //! Why it is right: the log's end is read *before* the list of changed conversations is taken, and
 //! an actor enters the list *before* it appends. So every record up to that end is in a chunk that
-//! is collected now or was before. Chunks may hold records behind it: those are synced before the
-//! manifest is published, and replay skips what a chunk has.
+//! is collected now or was published before. Chunks may hold records behind it: those are synced
+//! before the manifest is published, and replay skips what a chunk has.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::actor::Message;
-use super::chunk::{self, Chunk};
+use super::archive::Archive;
+use super::chunk::{self, Chunk, Saved};
 use super::completion::Ticket;
-use super::directory::{Collected, Directory, Running};
+use super::directory::Directory;
+use super::durable::DurableHead;
+use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
-use crate::disk::Disk;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, ChunkMeta, Manifest, PackWriter, StoreId};
+use crate::snapshot::{self, ChunkMeta, PackWriter};
 use crate::telemetry::Metrics;
-use crate::wal::{self, Lsn, Wal};
+use crate::wal::Wal;
 
 /// When to take one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,35 +38,15 @@ pub struct Options {
     pub interval: Duration,
     /// Or as soon as the log has grown by so much.
     pub log_bytes: u64,
-    /// With so many packs the next checkpoint writes everything anew into one. Each pack is an
-    /// open file and a step of recovery.
-    pub packs_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(60), log_bytes: 64 << 20, packs_max: 8 }
+        Self { interval: Duration::from_secs(60), log_bytes: 64 << 20 }
     }
 }
 
-/// Where snapshots live.
-#[derive(Clone)]
-pub struct Place {
-    /// The disk.
-    pub disk: Arc<dyn Disk>,
-    /// `snap/` of the data directory.
-    pub snap_dir: PathBuf,
-    /// `tmp/` of the data directory.
-    pub tmp_dir: PathBuf,
-    /// `quarantine/` of the data directory.
-    pub quarantine_dir: PathBuf,
-    /// The store they belong to.
-    pub store: StoreId,
-    /// The epoch of the data directory.
-    pub epoch: u32,
-}
-
-/// Conversations with records that no collected chunk covers. Each stands in it once.
+/// Conversations with records that no collected chunk covers.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyList {
     keys: Mutex<Vec<ConversationKey>>,
@@ -72,57 +54,48 @@ pub(crate) struct DirtyList {
 
 impl DirtyList {
     pub(crate) fn add(&self, key: ConversationKey) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.lock().push(key);
     }
 
-    fn take(&self) -> Vec<ConversationKey> {
-        std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    fn add_all(&self, keys: BTreeSet<ConversationKey>) {
+        self.lock().extend(keys);
     }
 
-    fn is_empty(&self) -> bool {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Each once, in an order of their own.
+    fn take(&self) -> BTreeSet<ConversationKey> {
+        std::mem::take(&mut *self.lock()).into_iter().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ConversationKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Why a checkpoint was not taken. The log still has everything.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A pack or manifest could not be written.
+    /// The pack could not be written.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
-    /// The log could not be synced or cut.
+    /// The pack could not be published.
     #[error(transparent)]
-    Log(#[from] wal::Error),
-    /// A conversation gave no chunks: its actor died. Its history is only in the log and the
-    /// packs there are, so both are kept as they are until a restart.
-    #[error("no chunks from {0}: snapshots are suspended until a restart")]
+    Publish(#[from] publisher::Error),
+    /// A conversation gave no chunks: it is damaged, or its actor died. Part of its history is
+    /// only in the log, so the log is kept until a restart or a repair.
+    #[error("no chunks from {0}: the log is kept until a restart can read it")]
     Quarantined(ConversationKey),
 }
 
-/// What a checkpoint did.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    conversations: usize,
-    pack_bytes: u64,
-    segments_removed: usize,
-}
-
 enum Order {
-    /// The log has grown by `log_bytes`.
-    Grown,
-    /// Take one now and say when it is done.
+    /// The log or memory has grown.
+    Ask,
+    /// Take one now and say how it went.
     Now(mpsc::SyncSender<Result<(), Error>>),
     /// Take the last one and end.
     Stop,
 }
 
-/// The running thread.
-pub(crate) struct Checkpoints {
-    orders: mpsc::Sender<Order>,
-    thread: JoinHandle<()>,
-}
-
-/// Tells the thread that the log has grown. Cheap to clone and call.
+/// Asks the thread for a checkpoint. Cheap to clone and call.
 #[derive(Clone)]
 pub(crate) struct Growth {
     orders: mpsc::Sender<Order>,
@@ -131,14 +104,19 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Counts what a batch wrote.
+    /// Counts what a batch wrote, and asks when it is enough.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
         if self.bytes >= self.log_bytes {
             self.bytes = 0;
-            // The thread is gone only while the node stops.
-            let _ = self.orders.send(Order::Grown);
+            self.ask();
         }
+    }
+
+    /// Asks for one.
+    pub(crate) fn ask(&mut self) {
+        // The thread is gone only while the node stops.
+        let _ = self.orders.send(Order::Ask);
     }
 }
 
@@ -167,6 +145,12 @@ impl Desk {
     }
 }
 
+/// The running thread.
+pub(crate) struct Checkpoints {
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
 impl Checkpoints {
     /// Takes a checkpoint now. Blocks.
     pub(crate) fn take_now(&self) -> Result<(), Error> {
@@ -189,146 +173,93 @@ impl Checkpoints {
 /// What the thread works with.
 pub(crate) struct Checkpointer {
     pub(crate) options: Options,
-    pub(crate) place: Place,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) log: Arc<Wal<Ticket>>,
     pub(crate) dirty: Arc<DirtyList>,
     pub(crate) metrics: Arc<Metrics>,
-    /// The manifest that is current.
-    pub(crate) current: Option<Manifest>,
-    /// Whether the next one must write everything: the one before failed half-way, so what the
-    /// conversations take for saved is not.
-    pub(crate) restart: bool,
+    /// Called after each one that published a pack.
+    pub(crate) on_published: Box<dyn Fn() + Send>,
 }
 
+/// The conversations of a checkpoint, and up to which record the pack has each.
+type Covered = Vec<(Arc<DurableHead>, u64)>;
+
 impl Checkpointer {
-    fn run(mut self, inbox: &mpsc::Receiver<Order>) {
+    fn run(self, inbox: &mpsc::Receiver<Order>) {
         loop {
             match inbox.recv_timeout(self.options.interval) {
-                Ok(Order::Grown) | Err(RecvTimeoutError::Timeout) => {
-                    self.attempt().unwrap_or_else(|why| report_failure(&why));
-                }
+                Ok(Order::Ask) | Err(RecvTimeoutError::Timeout) => self.attempt_or_report(),
                 Ok(Order::Now(done)) => {
                     let _ = done.send(self.attempt());
                 }
-                Ok(Order::Stop) => {
-                    self.attempt().unwrap_or_else(|why| report_failure(&why));
-                    return;
-                }
+                Ok(Order::Stop) => return self.attempt_or_report(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn attempt(&mut self) -> Result<(), Error> {
+    fn attempt_or_report(&self) {
+        self.attempt().unwrap_or_else(|why| error!(%why, "checkpoint failed; the log is kept"));
+    }
+
+    /// Takes one, unless nothing has changed.
+    fn attempt(&self) -> Result<(), Error> {
         let started = Instant::now();
-        let result = self.take();
-        self.restart |= result.is_err();
-        self.metrics.observe_checkpoint(result.is_ok());
-        if let Some(report) = result? {
-            let Report { conversations, pack_bytes, segments_removed } = report;
-            let ms = started.elapsed().as_millis();
-            info!(conversations, pack_bytes, segments_removed, ms, "checkpoint taken");
+        // The order matters, see the top of the file.
+        let covered = self.log.durable_lsn();
+        let keys = self.dirty.take();
+        if keys.is_empty() {
+            return Ok(());
         }
+        let conversations = keys.len();
+        let result = self.take(covered, &keys);
+        self.metrics.observe_checkpoint(result.is_ok());
+        let Published { pack_bytes, segments_removed } = result.inspect_err(|_| self.dirty.add_all(keys))?;
+        (self.on_published)();
+        let ms = started.elapsed().as_millis();
+        info!(conversations, pack_bytes, segments_removed, ms, "checkpoint taken");
         Ok(())
     }
 
-    /// Takes one; `None` when nothing changed since the last.
-    fn take(&mut self) -> Result<Option<Report>, Error> {
-        if self.dirty.is_empty() && !self.restart {
-            return Ok(None);
+    fn take(&self, covered: crate::wal::Lsn, keys: &BTreeSet<ConversationKey>) -> Result<Published, Error> {
+        let mut pack = self.publisher.create_pack()?;
+        let mut saved = Covered::new();
+        for key in keys {
+            saved.push(self.save(&mut pack, key)?);
         }
-        let restart = self.restart || self.packs().len() >= self.options.packs_max;
-        // The order matters, see the top of the file.
-        let covered = self.log.durable_lsn();
-        let changed = self.dirty.take();
-        let keys = if restart { self.directory.keys() } else { changed };
-        let number = snapshot::next_number(&*self.place.disk, &self.place.snap_dir)?;
-        let mut pack = self.create_pack(number)?;
-        for key in &keys {
-            self.save(&mut pack, key, restart)?;
-        }
-        self.log.sync()?;
-        let info = pack.finish()?;
-        let pack_bytes = info.bytes;
-        let mut packs = if restart { Vec::new() } else { self.packs().to_vec() };
-        packs.push(info);
-        self.publish(number, covered, packs)?;
-        self.restart = false;
-        let segments_removed = self.cut_log()?;
-        Ok(Some(Report { conversations: keys.len(), pack_bytes, segments_removed }))
-    }
-
-    fn packs(&self) -> &[snapshot::PackInfo] {
-        self.current.as_ref().map_or(&[], |manifest| &manifest.packs)
-    }
-
-    fn create_pack(&self, number: u64) -> Result<PackWriter, Error> {
-        let Place { disk, tmp_dir, snap_dir, store, .. } = &self.place;
-        Ok(PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, number)?)
+        let published = self.publisher.append(pack, covered)?;
+        saved.iter().for_each(|(head, lsn)| head.mark_saved(*lsn));
+        Ok(published)
     }
 
     /// Writes the series of one conversation, a few chunks at a time.
-    fn save(&self, pack: &mut PackWriter, key: &ConversationKey, restart: bool) -> Result<(), Error> {
+    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<(Arc<DurableHead>, u64), Error> {
         let key_bytes = encode_key(key);
-        let mut restart = restart;
+        let mut saved = self.archive.saved(key);
         loop {
-            let chunks = self.collect(key, restart)?;
-            restart = false;
+            let (head, chunks) = self.collect(key, saved).ok_or_else(|| Error::Quarantined(key.clone()))?;
             for chunk in &chunks {
                 pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                saved = chunk.summary.after();
             }
-            if chunks.last().is_some_and(|chunk| chunk.complete) {
-                return Ok(());
+            if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
+                return Ok((head, last.applied_lsn));
             }
         }
     }
 
-    fn collect(&self, key: &ConversationKey, restart: bool) -> Result<Vec<Chunk>, Error> {
-        let chunks = match self.directory.collect(key, restart) {
-            Collected::Chunks(chunks) => Some(chunks),
-            Collected::Ask(running) => ask(&running, restart),
-            Collected::Nothing => None,
-        };
-        chunks.ok_or_else(|| Error::Quarantined(key.clone()))
-    }
-
-    fn publish(
-        &mut self,
-        number: u64,
-        covered: Lsn,
-        packs: Vec<snapshot::PackInfo>,
-    ) -> Result<(), Error> {
-        let Place { disk, tmp_dir, snap_dir, store, epoch, .. } = &self.place;
-        let manifest = Manifest {
-            number,
-            store: *store,
-            epoch: *epoch,
-            replay_after_lsn: covered.0,
-            state: [0; 8],
-            packs,
-        };
-        snapshot::publish(&**disk, tmp_dir, snap_dir, &manifest)?;
-        self.current = Some(manifest);
-        Ok(())
-    }
-
-    /// Removes what two manifests no longer need. Both are published already, so a failure here
-    /// leaves files behind and nothing else.
-    fn cut_log(&self) -> Result<usize, Error> {
-        let Place { disk, snap_dir, quarantine_dir, store, .. } = &self.place;
-        let pruned = snapshot::prune(&**disk, snap_dir, quarantine_dir, store)?;
-        for file in &pruned.quarantined {
-            warn!(file = %file.display(), "a damaged snapshot file was moved to quarantine");
-        }
-        match pruned.log_needed_after {
-            Some(lsn) => Ok(self.log.remove_below(Lsn(lsn + 1))?),
-            None => Ok(0),
-        }
+    fn collect(&self, key: &ConversationKey, saved: Saved) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
+        let (running, permit) = self.directory.escort(key).ok()?;
+        let (to, answer) = oneshot::channel();
+        running.actor.cast(Message::Collect { saved, to, permit }).ok()?;
+        Some((running.head, answer.blocking_recv().ok()?))
     }
 }
 
-fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
+/// What the pack notes beside a chunk's payload.
+pub(super) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
     ChunkMeta {
         key,
         kind: chunk::KIND,
@@ -336,14 +267,4 @@ fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
         applied_lsn: chunk.applied_lsn,
         summary: chunk.summary.to_numbers(),
     }
-}
-
-fn ask(running: &Running, restart: bool) -> Option<Vec<Chunk>> {
-    let (to, answer) = oneshot::channel();
-    running.actor.cast(Message::Collect { restart, to }).ok()?;
-    answer.blocking_recv().ok()
-}
-
-fn report_failure(why: &Error) {
-    error!(%why, "checkpoint failed; the log is kept and the next one starts over");
 }

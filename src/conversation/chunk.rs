@@ -7,11 +7,15 @@
 
 use bincode::{BorrowDecode, Encode};
 
+pub(crate) use self::merge::Merger;
+
 use super::codec;
 use super::history::Stored;
 use super::participants::{Membership, Participant};
 use super::state::{GroupFacts, Inconsistent, State};
 use crate::message::{ConversationKey, Duty, UserId};
+
+mod merge;
 
 /// Texts per chunk after which the next one begins. Small enough that encoding one does not delay
 /// its conversation noticeably (about 1 ms), large enough that headers do not count.
@@ -34,6 +38,12 @@ const NO_DUTY: u8 = 255;
 pub(crate) struct Saved {
     pub(crate) messages: u32,
     pub(crate) recalls: u32,
+}
+
+impl Saved {
+    fn plus(self, messages: usize, recalls: usize) -> Self {
+        Self { messages: self.messages + messages as u32, recalls: self.recalls + recalls as u32 }
+    }
 }
 
 /// One encoded chunk.
@@ -62,6 +72,11 @@ impl Summary {
     pub(crate) fn to_numbers(self) -> [u32; 8] {
         let Self { messages, recalls, complete } = self;
         [messages.0, messages.1, recalls.0, recalls.1, u32::from(complete), 0, 0, 0]
+    }
+
+    /// How much of the conversation the packs have with this chunk.
+    pub(crate) fn after(self) -> Saved {
+        Saved { messages: self.messages.1, recalls: self.recalls.1 }
     }
 
     /// Back from the numbers of an index.
@@ -126,15 +141,15 @@ struct ParticipantV1<'a> {
 /// them, the recalls too, is durable.
 pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
     let messages = take_messages(state, saved);
-    let after = Saved { messages: saved.messages + messages.len() as u32, ..saved };
+    let after = saved.plus(messages.len(), 0);
     if after.messages < state.history.newest_message() {
-        return vec![finish(state, ChunkV1 { messages, ..continuing(saved) })];
+        return vec![finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) })];
     }
     if state.history.newest_recall() - saved.recalls > CHUNK_RECALLS {
         let recalls = take_recalls(state, saved);
         return vec![
-            finish(state, ChunkV1 { messages, ..continuing(saved) }),
-            finish(state, ChunkV1 { recalls, ..continuing(after) }),
+            finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) }),
+            finish(state.applied_lsn, ChunkV1 { recalls, ..continuing(after) }),
         ];
     }
     encode_end(state, saved, messages)
@@ -143,21 +158,18 @@ pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
 /// Whatever messages and recalls are left, then the participants, then the head.
 fn encode_end<'a>(state: &'a State, saved: Saved, messages: Vec<MessageV1<'a>>) -> Vec<Chunk> {
     let recalls = take_recalls(state, saved);
-    let all = Saved {
-        messages: saved.messages + messages.len() as u32,
-        recalls: saved.recalls + recalls.len() as u32,
-    };
+    let all = saved.plus(messages.len(), recalls.len());
     let mut body = ChunkV1 { messages, recalls, ..continuing(saved) };
     let mut chunks = Vec::new();
     for (rows, number) in state.participants.rows().chunks(CHUNK_PARTICIPANTS).zip(0u32..) {
         if number > 0 {
             let next = ChunkV1 { participants_before: number * CHUNK_PARTICIPANTS as u32, ..continuing(all) };
-            chunks.push(finish(state, std::mem::replace(&mut body, next)));
+            chunks.push(finish(state.applied_lsn, std::mem::replace(&mut body, next)));
         }
         body.participants = rows.iter().map(participant_of).collect();
     }
     body.head = Some(head_of(state));
-    chunks.push(finish(state, body));
+    chunks.push(finish(state.applied_lsn, body));
     chunks
 }
 
@@ -165,7 +177,7 @@ fn continuing<'a>(saved: Saved) -> ChunkV1<'a> {
     ChunkV1 { messages_before: saved.messages, recalls_before: saved.recalls, ..ChunkV1::default() }
 }
 
-fn finish(state: &State, body: ChunkV1<'_>) -> Chunk {
+fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
     let summary = Summary {
         messages: (body.messages_before, body.messages_before + body.messages.len() as u32),
         recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
@@ -173,7 +185,7 @@ fn finish(state: &State, body: ChunkV1<'_>) -> Chunk {
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
-    Chunk { applied_lsn: state.applied_lsn, complete: summary.complete, summary, payload }
+    Chunk { applied_lsn, complete: summary.complete, summary, payload }
 }
 
 fn take_messages(state: &State, saved: Saved) -> Vec<MessageV1<'_>> {
@@ -292,14 +304,12 @@ impl Loader {
         Ok(())
     }
 
-    /// The conversation, and how much of it the snapshot has.
-    pub(crate) fn finish(self) -> Result<(State, Saved), Inconsistent> {
+    /// The conversation.
+    pub(crate) fn finish(self) -> Result<State, Inconsistent> {
         if !self.complete {
             return Err(self.state.inconsistent("its last chunk has no head".into()));
         }
-        let history = &self.state.history;
-        let saved = Saved { messages: history.newest_message(), recalls: history.newest_recall() };
-        Ok((self.state, saved))
+        Ok(self.state)
     }
 }
 

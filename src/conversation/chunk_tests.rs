@@ -5,20 +5,26 @@ use super::super::state::tests::{direct, draft, everything, pull_all, recall, se
 use super::*;
 use crate::message::{Direction, Draft};
 
-fn series(resident: &mut Resident, restart: bool) -> Vec<Chunk> {
-    let mut chunks = resident.collect(restart);
-    while !chunks.last().is_some_and(|chunk| chunk.complete) {
-        chunks.extend(resident.collect(false));
+fn series(resident: &mut Resident, mut saved: Saved) -> Vec<Chunk> {
+    let mut all = Vec::new();
+    loop {
+        let chunks = resident.collect(saved);
+        saved = chunks.last().expect("at least one").summary.after();
+        all.extend(chunks);
+        if all.last().is_some_and(|chunk| chunk.complete) {
+            return all;
+        }
     }
-    chunks
 }
+
+const NOTHING: Saved = Saved { messages: 0, recalls: 0 };
 
 fn one(chunks: Vec<Chunk>) -> Chunk {
     let [chunk] = chunks.try_into().expect("one chunk");
     chunk
 }
 
-fn reload<'a>(key: &ConversationKey, chunks: impl IntoIterator<Item = &'a Chunk>) -> (State, Saved) {
+fn reload<'a>(key: &ConversationKey, chunks: impl IntoIterator<Item = &'a Chunk>) -> State {
     let mut loader = Loader::new(key.clone());
     for chunk in chunks {
         loader.load(chunk.applied_lsn, &chunk.payload).expect("loads");
@@ -38,11 +44,11 @@ fn a_long_history_becomes_a_series_of_bounded_chunks() {
         send(&mut state, "alice", &draft(&text, &format!("id-{i}")), i).expect("accepted");
     }
     let mut resident = Resident::new(state.clone());
-    let chunks = series(&mut resident, false);
+    let chunks = series(&mut resident, NOTHING);
     assert!(chunks.len() > 5);
     assert!(chunks.iter().all(|chunk| chunk.payload.len() < CHUNK_TEXT_BYTES + 2 * text.len()));
-    let (loaded, saved) = reload(&state.key, &chunks);
-    assert_eq!(saved, Saved { messages: 200, recalls: 0 });
+    let loaded = reload(&state.key, &chunks);
+    assert_eq!(chunks.last().map(|chunk| chunk.summary.after()), Some(Saved { messages: 200, recalls: 0 }));
     assert_eq!(page(&loaded), page(&state));
     assert_eq!((loaded.hash, loaded.applied_lsn), (state.hash, state.applied_lsn));
 }
@@ -53,33 +59,32 @@ fn deltas_add_up_and_recalled_texts_are_not_in_them() {
     send(&mut state, "alice", &draft("first secret", "a"), 1).expect("accepted");
     send(&mut state, "bob", &draft("second", "b"), 1).expect("accepted");
     let mut resident = Resident::new(state);
-    let first = series(&mut resident, false);
+    let first = series(&mut resident, NOTHING);
     let state = &mut resident.state;
     send(state, "alice", &draft("third secret", "c"), 1).expect("accepted");
     recall(state, "alice", 1).expect("own");
     recall(state, "alice", 3).expect("own");
-    let second = series(&mut resident, false);
+    let second = series(&mut resident, Saved { messages: 2, recalls: 0 });
     let has = |chunks: &[Chunk], text: &str| {
         chunks.iter().any(|chunk| chunk.payload.windows(text.len()).any(|window| window == text.as_bytes()))
     };
     assert!(has(&first, "first secret"));
     assert!(!has(&second, "secret"));
-    let (loaded, saved) = reload(&resident.state.key, first.iter().chain(&second));
-    assert_eq!(saved, Saved { messages: 3, recalls: 2 });
+    let loaded = reload(&resident.state.key, first.iter().chain(&second));
     assert_eq!(page(&loaded), page(&resident.state));
-    let whole = series(&mut resident, true);
+    let whole = series(&mut resident, NOTHING);
     assert!(!has(&whole, "secret"));
-    assert_eq!(page(&reload(&resident.state.key, &whole).0), page(&resident.state));
+    assert_eq!(page(&reload(&resident.state.key, &whole)), page(&resident.state));
 }
 
 #[test]
 fn a_clean_conversation_gives_an_empty_delta() {
     let mut state = direct("alice", "bob");
     send(&mut state, "alice", &draft("one", ""), 1).expect("accepted");
-    let mut resident = Resident::recovered(state, Saved::default(), true);
-    series(&mut resident, false);
+    let mut resident = Resident { dirty: true, ..Resident::new(state) };
+    series(&mut resident, NOTHING);
     assert!(!resident.dirty);
-    let chunk = one(resident.collect(false));
+    let chunk = one(resident.collect(Saved { messages: 1, recalls: 0 }));
     assert_eq!(chunk.summary.messages, (1, 1));
     assert!(chunk.complete);
 }
@@ -89,9 +94,9 @@ fn chunks_out_of_order_or_cut_are_refused() {
     let mut state = direct("alice", "bob");
     send(&mut state, "alice", &draft("one", ""), 1).expect("accepted");
     let mut resident = Resident::new(state);
-    let first = one(resident.collect(false));
+    let first = one(resident.collect(NOTHING));
     send(&mut resident.state, "bob", &draft("two", ""), 1).expect("accepted");
-    let second = one(resident.collect(false));
+    let second = one(resident.collect(first.summary.after()));
     let key = (*resident.state.key).clone();
     assert!(Loader::new(key.clone()).load(1, &second.payload).is_err(), "the first is missing");
     let mut loader = Loader::new(key.clone());
@@ -109,7 +114,7 @@ fn a_series_without_its_head_is_no_conversation() {
     send(&mut state, "alice", &draft(&text, ""), 1).expect("accepted");
     send(&mut state, "alice", &draft(&text, ""), 1).expect("accepted");
     let mut resident = Resident::new(state);
-    let chunk = one(resident.collect(false));
+    let chunk = one(resident.collect(NOTHING));
     assert!(!chunk.complete);
     let mut loader = Loader::new((*resident.state.key).clone());
     loader.load(1, &chunk.payload).expect("loads");
@@ -130,9 +135,10 @@ fn many_participants_and_recalls_become_a_series_that_ends_in_one_piece() {
         state.participants.number_or_insert(&user(&format!("user-{i}")));
     }
     let mut resident = Resident::new(state);
-    let chunks = series(&mut resident, false);
-    let (loaded, saved) = reload(&resident.state.key, &chunks);
-    assert_eq!(saved, Saved { messages, recalls: messages });
+    let chunks = series(&mut resident, NOTHING);
+    let loaded = reload(&resident.state.key, &chunks);
+    let saved = chunks.last().map(|chunk| chunk.summary.after());
+    assert_eq!(saved, Some(Saved { messages, recalls: messages }));
     assert_eq!(loaded.participants.rows(), resident.state.participants.rows());
     assert_eq!(loaded.history.newest_recall(), messages);
     let end: Vec<_> = chunks.iter().rev().take(3).map(|chunk| chunk.applied_lsn).collect();
@@ -151,7 +157,7 @@ fn a_chunk_has_the_bytes_it_always_had() {
     let mut state = direct("alice", "bob");
     send(&mut state, "alice", &Draft { msg: "m".into(), extra: "e".into(), client_msg_id: "c".into() }, 7)
         .expect("accepted");
-    let payload = one(Resident::new(state).collect(false)).payload;
+    let payload = one(Resident::new(state).collect(NOTHING)).payload;
     let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,

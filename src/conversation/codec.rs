@@ -4,7 +4,7 @@
 //! means replacing this file behind the same golden bytes. Versions, kinds and checksums are not
 //! its business: they stand outside the payload, in the frame or the chunk header.
 
-use bincode::config::{Configuration, LittleEndian, Limit, Varint};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Encode};
 
 /// Most bytes one payload may claim to need. Without a limit, ten hostile bytes make bincode
@@ -46,4 +46,10 @@ pub(super) fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, 
         0 => Ok(value),
         extra => Err(Error::TrailingBytes { extra }),
     }
+}
+
+/// How many bytes the `T` at the beginning of `bytes` takes.
+pub(super) fn length_of<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<usize, Error> {
+    let (_, consumed) = bincode::borrow_decode_from_slice::<T, _>(bytes, CONFIG)?;
+    Ok(consumed)
 }

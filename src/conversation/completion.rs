@@ -13,6 +13,7 @@ use super::arrivals::Arrivals;
 use super::durable::DurableHead;
 use super::state::Durable;
 use crate::message::{GroupInfo, MembersPage, Page, Receipt, Rejection};
+use crate::telemetry::Metrics;
 use crate::wal::{Batch, Lsn};
 
 /// What a call answers when it is not refused.
@@ -52,28 +53,38 @@ pub(crate) struct Ticket {
     pub(crate) reply: Reply,
 }
 
+impl Ticket {
+    fn is_new_message(&self) -> bool {
+        matches!(&self.outcome, Outcome::Sent(receipt) if !receipt.duplicate)
+    }
+}
+
 /// The way from the committer to the completing task. Unbounded because permits bound it: a
 /// ticket in it holds one.
 pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
 
 /// Starts the task; it ends when the sender is dropped and everything is answered.
-pub(crate) fn start(arrivals: Arc<Arrivals>) -> (Batches, tokio::task::JoinHandle<()>) {
+pub(crate) fn start(
+    arrivals: Arc<Arrivals>,
+    metrics: Arc<Metrics>,
+) -> (Batches, tokio::task::JoinHandle<()>) {
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
     let task = tokio::spawn(async move {
         while let Some(batch) = incoming.recv().await {
-            complete(batch.tickets, &arrivals);
+            complete(batch.tickets, &arrivals, &metrics);
         }
     });
     (batches, task)
 }
 
-fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals) {
+fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, metrics: &Metrics) {
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, lsn.0);
     }
     if arrivals.anybody() {
         tickets.iter().for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
     }
+    metrics.messages.inc_by(tickets.iter().filter(|(_, ticket)| ticket.is_new_message()).count() as u64);
     for (_, ticket) in tickets {
         ticket.reply.send(Ok(ticket.outcome));
     }

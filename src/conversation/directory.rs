@@ -1,21 +1,25 @@
-//! The directory: which conversations there are, and the way to each one's actor.
+//! The directory: which conversations are in memory, and the way to each one's actor.
 //!
 //! ractor's registry is not used: its names are global and free again while an actor still stops.
-//! A conversation's actor is started when it is first touched.
+//! A conversation's actor is started when it is first touched, and it reads its state from the
+//! archive before it takes its first call; calls wait in its mailbox meanwhile, so there is never
+//! more than one load. Passivation takes an actor out again once a pack has all it knows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use ractor::{ActorRef, ActorRuntime};
 use tracing::error;
 
-use super::actor::{Context, Conversation, Message, Residence};
-use super::chunk::Chunk;
+use super::actor::{Context, Conversation, Message, Origin, Start};
+use super::admission::{Admission, Permit};
+use super::archive::Archive;
 use super::durable::DurableHead;
-use super::resident::Resident;
-use super::state::{Durable, State};
+use super::state::State;
 use crate::message::ConversationKey;
+use crate::wal;
 
 /// The way to a running actor.
 #[derive(Clone)]
@@ -25,123 +29,152 @@ pub(crate) struct Running {
 }
 
 enum Slot {
-    /// In memory, but no actor runs yet.
-    Cold(Box<Resident>),
     /// An actor owns it.
     Hot(Running),
-    /// Its actor died: what it had is on disk, but not in memory. Refused until a restart.
+    /// Its data is damaged, or its actor died: what it had is on disk, but not in memory. Refused
+    /// until a restart.
     Quarantined,
 }
 
-/// Why a conversation cannot be reached.
+/// Why a conversation cannot be entered.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unreachable {
+pub(crate) enum Refusal {
     Quarantined,
+    Overloaded,
 }
 
-/// What [`Directory::collect`] found.
-pub(crate) enum Collected {
-    Chunks(Vec<Chunk>),
-    /// Ask its actor.
-    Ask(Running),
-    /// Nothing to be had.
-    Nothing,
-}
+/// A running actor and the permit for a call to it.
+pub(crate) type Entered = (Running, Permit);
 
 /// All conversations of a node.
 pub(crate) struct Directory {
     context: Arc<Context>,
+    admission: Arc<Admission>,
     slots: DashMap<ConversationKey, Slot>,
+    /// How many conversations there are, in memory or not.
+    count: AtomicUsize,
+    /// Where actors run; the checkpoint thread starts some too.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Directory {
-    /// The directory of what recovery found.
-    pub(crate) fn new(context: Arc<Context>, recovered: Vec<Resident>) -> Self {
-        let slots = DashMap::with_capacity(recovered.len());
-        for resident in recovered {
-            slots.insert((*resident.state.key).clone(), Slot::Cold(Box::new(resident)));
-        }
-        Self { context, slots }
+    /// A directory with nothing in memory; `count` conversations are in the archive. Has to be
+    /// called inside the runtime in which the actors are to run.
+    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>, count: usize) -> Self {
+        let (slots, count) = (DashMap::new(), AtomicUsize::new(count));
+        Self { context, admission, slots, count, runtime: tokio::runtime::Handle::current() }
     }
 
     /// How many conversations there are.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are in memory.
+    pub(crate) fn resident(&self) -> usize {
         self.slots.len()
     }
 
-    /// Every key there is now.
-    pub(crate) fn keys(&self) -> Vec<ConversationKey> {
-        self.slots.iter().map(|slot| slot.key().clone()).collect()
+    /// Whether the log takes records.
+    pub(crate) fn log_state(&self) -> wal::State {
+        self.context.log.state()
     }
 
-    /// The actor of a conversation that exists; `None` when nothing ever happened in it.
-    pub(crate) fn find(&self, key: &ConversationKey) -> Option<Result<Running, Unreachable>> {
-        match &*self.slots.get(key)? {
-            Slot::Hot(running) => return Some(Ok(running.clone())),
-            Slot::Quarantined => return Some(Err(Unreachable::Quarantined)),
-            Slot::Cold(_) => {}
+    fn archive(&self) -> &Archive {
+        &self.context.archive
+    }
+
+    /// Enters a conversation that exists; `None` when nothing ever happened in it.
+    pub(crate) fn enter(&self, key: &ConversationKey, bytes: usize) -> Option<Result<Entered, Refusal>> {
+        if let Some(slot) = self.slots.get(key) {
+            return Some(self.admit(&slot, bytes));
         }
-        Some(self.activate(key.clone()))
+        self.archive().has(key).then(|| self.enter_or_begin(key, bytes))
     }
 
-    /// The actor of a conversation, which begins if it does not exist.
-    pub(crate) fn find_or_begin(&self, key: ConversationKey) -> Result<Running, Unreachable> {
-        self.find(&key).unwrap_or_else(|| self.activate(key))
-    }
-
-    /// Starts the actor. Nothing here waits, so the map's guard is held over all of it, and a
-    /// conversation never has two actors.
-    fn activate(&self, key: ConversationKey) -> Result<Running, Unreachable> {
-        match self.slots.entry(key) {
+    /// Enters a conversation, which begins if it does not exist.
+    pub(crate) fn enter_or_begin(&self, key: &ConversationKey, bytes: usize) -> Result<Entered, Refusal> {
+        if let Some(slot) = self.slots.get(key) {
+            return self.admit(&slot, bytes);
+        }
+        // Nothing here waits, so the guard is held over all of it: a conversation never has two
+        // actors, and one that is passivated meanwhile is found in the archive, not begun anew.
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(slot) => self.admit(slot.get(), bytes),
             Entry::Vacant(slot) => {
-                let running = self.start(Resident::new(State::new(slot.key().clone())));
-                slot.insert(Slot::Hot(running.clone()));
-                Ok(running)
+                let running = self.start(key);
+                self.admit(&slot.insert(Slot::Hot(running)), bytes)
             }
-            Entry::Occupied(mut slot) => match std::mem::replace(slot.get_mut(), Slot::Quarantined) {
-                Slot::Cold(resident) => {
-                    let running = self.start(*resident);
-                    slot.insert(Slot::Hot(running.clone()));
-                    Ok(running)
-                }
-                Slot::Hot(running) => {
-                    slot.insert(Slot::Hot(running.clone()));
-                    Ok(running)
-                }
-                Slot::Quarantined => Err(Unreachable::Quarantined),
-            },
         }
     }
 
-    fn start(&self, resident: Resident) -> Running {
-        let state = &resident.state;
-        let durable =
-            Durable { messages: state.history.newest_message(), recalls: state.history.newest_recall() };
-        // What recovery read from the disk is durable, all of it.
-        let head = Arc::new(DurableHead::new(state.key.clone(), durable, state.applied_lsn));
-        let residence = Residence { context: self.context.clone(), head: head.clone(), resident };
-        let (actor, _join) = ActorRuntime::spawn_instant(None, Conversation, residence)
+    /// Enters for the node's own work, past the limits.
+    pub(crate) fn escort(&self, key: &ConversationKey) -> Result<Entered, Refusal> {
+        match &*self.slots.entry(key.clone()).or_insert_with(|| Slot::Hot(self.start(key))) {
+            Slot::Hot(running) => Ok((running.clone(), self.admission.escort(&running.head))),
+            Slot::Quarantined => Err(Refusal::Quarantined),
+        }
+    }
+
+    fn admit(&self, slot: &Slot, bytes: usize) -> Result<Entered, Refusal> {
+        let Slot::Hot(running) = slot else { return Err(Refusal::Quarantined) };
+        let permit = self.admission.admit(&running.head, bytes).ok_or(Refusal::Overloaded)?;
+        Ok((running.clone(), permit))
+    }
+
+    fn start(&self, key: &ConversationKey) -> Running {
+        let origin = match self.archive().has(key) {
+            true => Origin::Archive,
+            false => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                Origin::New(State::new(key.clone()))
+            }
+        };
+        let head = Arc::new(DurableHead::new(Arc::new(key.clone())));
+        let start = Start { context: self.context.clone(), head: head.clone(), origin };
+        let _inside = self.runtime.enter();
+        let (actor, _join) = ActorRuntime::spawn_instant(None, Conversation, start)
             .expect("an actor without a name cannot collide with another");
         Running { actor, head }
     }
 
-    /// Called when an actor did not take a message: it has died, and its memory with it.
+    /// Called when an actor did not take or answer a call and is not running any more.
     pub(crate) fn quarantine(&self, key: &ConversationKey) {
         if let Some(mut slot) = self.slots.get_mut(key)
             && !matches!(*slot, Slot::Quarantined)
         {
             *slot = Slot::Quarantined;
-            error!(conversation = %key, "its actor died; refusing it until a restart reads it from disk again");
+            error!(conversation = %key, "refused until a restart reads it from disk again");
         }
     }
 
-    /// The next chunk of a conversation for the snapshot, or whom to ask for it. A conversation
-    /// without an actor is not given one for this.
-    pub(crate) fn collect(&self, key: &ConversationKey, restart: bool) -> Collected {
-        match self.slots.get_mut(key).as_deref_mut() {
-            Some(Slot::Cold(resident)) => Collected::Chunks(resident.collect(restart)),
-            Some(Slot::Hot(running)) => Collected::Ask(running.clone()),
-            Some(Slot::Quarantined) | None => Collected::Nothing,
-        }
+    /// Takes the conversations out of memory that nobody uses, that a pack has whole, and that
+    /// `choose` wants out. Returns how many went.
+    pub(crate) fn passivate(&self, choose: impl Fn(&DurableHead) -> bool) -> usize {
+        let before = self.slots.len();
+        self.slots.retain(|_, slot| match slot {
+            // Under this guard nobody can take a permit, and without one nobody can reach the
+            // actor: what it knows is what the pack knows, for ever.
+            Slot::Hot(running) => {
+                let head = &running.head;
+                let goes = head.in_flight() == 0 && head.is_saved() && choose(head);
+                if goes {
+                    running.actor.stop(None);
+                }
+                !goes
+            }
+            Slot::Quarantined => true,
+        });
+        before.saturating_sub(self.slots.len())
+    }
+
+    /// When each conversation in memory was last used (seconds of the node's life), and what it
+    /// takes in bytes.
+    pub(crate) fn usage(&self) -> Vec<(u32, u64)> {
+        let usage = self.slots.iter().filter_map(|slot| match slot.value() {
+            Slot::Hot(running) => Some((running.head.used_s.load(Ordering::Relaxed), running.head.bytes())),
+            Slot::Quarantined => None,
+        });
+        usage.collect()
     }
 }

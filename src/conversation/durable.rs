@@ -1,36 +1,61 @@
-//! What an actor shares with the rest of the node: how far its conversation is durable, and how
-//! many calls are on their way to it.
+//! What an actor shares with the rest of the node: how far its conversation is durable, how far a
+//! snapshot has it, and how many calls are on their way to it.
 //!
-//! The actor runs ahead of the disk; this is the line that readers may not cross. It moves before
-//! the reply is sent, so what is acknowledged is readable, and what is readable is durable.
+//! The actor runs ahead of the disk; the durable head is the line that readers may not cross. It
+//! moves before the reply is sent, so what is acknowledged is readable, and what is readable is
+//! durable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::state::Durable;
 use crate::message::ConversationKey;
 
-/// The durable head of one conversation.
+/// The shared part of one conversation in memory.
 #[derive(Debug)]
 pub(crate) struct DurableHead {
     pub(crate) key: Arc<ConversationKey>,
     messages: AtomicU32,
     recalls: AtomicU32,
     lsn: AtomicU64,
+    /// Newest record that a published pack covers.
+    saved_lsn: AtomicU64,
+    /// Whether the actor has its state; before that, nothing was done for any call.
+    loaded: AtomicBool,
     /// Calls that hold a permit of this conversation.
     pub(super) in_flight: AtomicU32,
+    /// When the last permit was taken, in seconds of the node's life.
+    pub(super) used_s: AtomicU32,
+    /// Roughly what the conversation takes in memory.
+    bytes: AtomicU64,
 }
 
 impl DurableHead {
-    /// The head of a conversation whose whole state is durable, as after recovery.
-    pub(crate) fn new(key: Arc<ConversationKey>, durable: Durable, lsn: u64) -> Self {
+    /// The head of a conversation that is not loaded yet.
+    pub(crate) fn new(key: Arc<ConversationKey>) -> Self {
         Self {
             key,
-            messages: AtomicU32::new(durable.messages),
-            recalls: AtomicU32::new(durable.recalls),
-            lsn: AtomicU64::new(lsn),
+            messages: AtomicU32::new(0),
+            recalls: AtomicU32::new(0),
+            lsn: AtomicU64::new(0),
+            saved_lsn: AtomicU64::new(0),
+            loaded: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
+            used_s: AtomicU32::new(0),
+            bytes: AtomicU64::new(0),
         }
+    }
+
+    /// What was read from the disk, or is new, is durable, all of it.
+    pub(super) fn load(&self, durable: Durable, lsn: u64, saved_lsn: u64) {
+        self.advance(durable, lsn);
+        self.saved_lsn.store(saved_lsn, Ordering::Release);
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Whether the actor has its state.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
     }
 
     /// Newest durable message and recall.
@@ -51,5 +76,33 @@ impl DurableHead {
         self.messages.store(durable.messages, Ordering::Release);
         self.recalls.store(durable.recalls, Ordering::Release);
         self.lsn.store(lsn, Ordering::Release);
+    }
+
+    /// A published pack covers the conversation up to `lsn`.
+    pub(super) fn mark_saved(&self, lsn: u64) {
+        self.saved_lsn.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    /// Whether memory holds nothing that a published pack does not. Only meaningful while no call
+    /// is in flight: then everything appended is durable and `lsn` is the newest record.
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_loaded() && self.saved_lsn.load(Ordering::Acquire) >= self.lsn()
+    }
+
+    /// Calls in flight.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Takes note of what the conversation takes in memory.
+    pub(super) fn weigh(&self, bytes: usize) {
+        self.bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Roughly what the conversation takes in memory, the actor included.
+    pub(super) fn bytes(&self) -> u64 {
+        /// An actor without state (measured, ractor 0.16.5), its directory entry and this head.
+        const ACTOR_BYTES: u64 = 7_500;
+        ACTOR_BYTES + self.bytes.load(Ordering::Relaxed)
     }
 }

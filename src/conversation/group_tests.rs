@@ -131,7 +131,10 @@ fn nobody_kicks_themselves_and_admins_kick_only_members() {
     set_duty(&mut state, &user("carol"), Duty::Admin);
     assert!(matches!(change_kick(&mut state, &caller("alice"), &["alice"]), Err(Rejection::Invalid(_))));
     assert!(matches!(change_kick(&mut state, &caller("bob"), &["carol"]), Err(Rejection::Forbidden(_))));
-    assert!(matches!(change_kick(&mut state, &caller("bob"), &["dave", "alice"]), Err(Rejection::Forbidden(_))));
+    assert!(matches!(
+        change_kick(&mut state, &caller("bob"), &["dave", "alice"]),
+        Err(Rejection::Forbidden(_))
+    ));
     assert_eq!(duties(&state).len(), 4, "a refused kick puts nobody out");
     assert_eq!(change_kick(&mut state, &caller("bob"), &["dave"]), Ok(()));
     assert_eq!(change_kick(&mut state, &caller("alice"), &["carol"]), Ok(()));
@@ -187,7 +190,10 @@ fn a_group_has_a_largest_size() {
     let crowd: Vec<String> = (0..GROUP_MEMBERS_MAX - 2).map(|i| format!("u{i}")).collect();
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
     change_add(&mut state, &caller("alice"), &crowd).expect("room for all");
-    assert!(matches!(change_add(&mut state, &caller("alice"), &["one too many"]), Err(Rejection::Invalid(_))));
+    assert!(matches!(
+        change_add(&mut state, &caller("alice"), &["one too many"]),
+        Err(Rejection::Invalid(_))
+    ));
     assert_eq!(change_add(&mut state, &caller("alice"), &["bob"]), Ok(()));
 }
 

@@ -71,6 +71,13 @@ impl History {
         self.recalls.len() as u32
     }
 
+    /// Roughly what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let rows = self.rows.capacity() * size_of::<Row>() + self.recalls.capacity() * size_of::<u32>();
+        // Blocks have up to a quarter of slack; a retry costs its number and a byte of the table.
+        rows + self.text_bytes + self.text_bytes / 4 + self.retries.capacity() * 5
+    }
+
     /// Adds the next message. `message.recall_index` must be 0: recalls are added as recalls.
     pub(crate) fn push(&mut self, message: Stored<'_>) {
         let parts = [message.msg, message.extra, message.client_msg_id];

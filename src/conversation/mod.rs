@@ -2,94 +2,325 @@
 //!
 //! [`Conversations`] is the handle the edge uses. Every method answers only what is durable under
 //! the server's sync mode, and gives back a lawful "no" as a [`Rejection`].
+//!
+//! The way of one call: [`admission`] gives a permit, [`directory`] finds the actor, [`actor`]
+//! lets [`state`] and [`group`] decide and hands a [`record`] to the log, [`completion`] moves
+//! the durable head and answers.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use self::actor::{Call, Message, Request};
+use self::admission::Admission;
+use self::arrivals::Arrivals;
+use self::completion::{Outcome, Reply};
+use self::directory::{Directory, Entered, Refusal, Running};
+use crate::message::{
+    Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
+    Rejection, UserId,
+};
+use crate::wal;
+
+mod actor;
+pub mod admission;
+pub mod archive;
+mod arrivals;
+pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
+pub mod compaction;
+mod completion;
+mod directory;
+mod durable;
 mod group;
 mod history;
 mod participants;
+pub mod passivation;
+pub mod publisher;
 mod record;
+pub mod recovery;
 mod resident;
+pub mod start;
 pub mod state;
 
-use crate::message::{
-    Address, Caller, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt, Rejection, UserId,
-};
+pub use self::publisher::Place;
+pub use self::start::{Options, Started, start};
 
 /// The handle to every conversation of this node. Cheap to clone.
 #[derive(Clone)]
-pub struct Conversations {}
+pub struct Conversations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: Arc<Directory>,
+    admission: Arc<Admission>,
+    arrivals: Arc<Arrivals>,
+    /// Becomes true when the node drains; waiting pulls then answer with what there is.
+    draining: watch::Receiver<bool>,
+    epoch: u32,
+}
+
+/// Bytes a call weighs beside its texts.
+const CALL_BYTES: usize = 256;
 
 impl Conversations {
     /// Stores a message; answers once it is durable.
-    pub async fn send(&self, _caller: &UserId, _to: &Address, _draft: Draft) -> Result<Receipt, Rejection> {
-        Err(Rejection::Draining)
+    pub async fn send(&self, caller: &UserId, to: &Address, draft: Draft) -> Result<Receipt, Rejection> {
+        let key = ConversationKey::of(caller, to);
+        let bytes = CALL_BYTES + draft.msg.len() + draft.extra.len();
+        // A group begins with `create`, a direct conversation with its first message.
+        let entered = match &key {
+            ConversationKey::Direct(..) => self.enter_or_begin(&key, bytes)?,
+            ConversationKey::Group(_) => self.enter_group(&key, bytes)?,
+        };
+        match self.call(entered, &as_user(caller), Request::Send(draft)).await? {
+            Outcome::Sent(receipt) => Ok(receipt),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Takes a message back; answers its recall index, the first one if it was recalled before.
-    pub async fn recall(&self, _caller: &UserId, _at: &Address, _msg_index: u32) -> Result<u32, Rejection> {
-        Err(Rejection::Draining)
+    pub async fn recall(&self, caller: &UserId, at: &Address, msg_index: u32) -> Result<u32, Rejection> {
+        let nothing = Rejection::NoSuchMessage { asked: msg_index, newest: 0 };
+        let entered = self.enter(caller, at)?.ok_or(nothing)?;
+        match self.call(entered, &as_user(caller), Request::Recall(msg_index)).await? {
+            Outcome::Recalled(recall_index) => Ok(recall_index),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Moves the caller's read cursor forward; never back.
-    pub async fn ack(&self, _caller: &UserId, _at: &Address, _msg_index: u32) -> Result<(), Rejection> {
-        Err(Rejection::Draining)
+    pub async fn ack(&self, caller: &UserId, at: &Address, msg_index: u32) -> Result<(), Rejection> {
+        match self.enter(caller, at)? {
+            Some(entered) => self.change(entered, &as_user(caller), Request::Ack(msg_index)).await,
+            None if msg_index == 0 => Ok(()),
+            None => Err(Rejection::NoSuchMessage { asked: msg_index, newest: 0 }),
+        }
     }
 
-    /// A page of durable history.
-    pub async fn pull(&self, _caller: &UserId, _at: &Address, _pull: Pull) -> Result<Page, Rejection> {
-        Err(Rejection::Draining)
+    /// A page of durable history. With `pull.wait`, an `After` page that would be empty waits for
+    /// something to become durable, for the time to pass or for the node to drain.
+    pub async fn pull(&self, caller: &UserId, at: &Address, pull: Pull) -> Result<Page, Rejection> {
+        let page = self.pull_now(caller, at, &pull).await?;
+        let asks = pull.start_msg_index != 0 || pull.start_recall_index != 0;
+        if !page.is_empty() || pull.wait.is_zero() || !asks || pull.direction == Direction::Before {
+            return Ok(page);
+        }
+        self.pull_waiting(caller, at, &pull).await
+    }
+
+    async fn pull_waiting(&self, caller: &UserId, at: &Address, pull: &Pull) -> Result<Page, Rejection> {
+        let deadline = Instant::now() + pull.wait;
+        let waiting = self.shared.arrivals.wait(ConversationKey::of(caller, at));
+        let mut draining = self.shared.draining.clone();
+        loop {
+            let arrival = waiting.armed();
+            let page = self.pull_now(caller, at, pull).await?;
+            let over = Instant::now() >= deadline || *draining.borrow();
+            if !page.is_empty() || over {
+                return Ok(page);
+            }
+            tokio::select! {
+                () = arrival => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = draining.wait_for(|draining| *draining) => {}
+            }
+        }
+    }
+
+    async fn pull_now(&self, caller: &UserId, at: &Address, pull: &Pull) -> Result<Page, Rejection> {
+        let Some(entered) = self.enter(caller, at)? else {
+            let mut page = Page::new(0, 0, 1);
+            page.epoch = self.shared.epoch;
+            return Ok(page);
+        };
+        match self.call(entered, &as_user(caller), Request::Pull(pull.clone())).await? {
+            Outcome::Page(page) => Ok(*page),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Creates a group owned by the caller; without an id the server makes one.
     pub async fn create_group(
         &self,
-        _caller: &Caller,
-        _group: Option<GroupId>,
-        _name: String,
-        _members: Vec<UserId>,
+        caller: &Caller,
+        group: Option<GroupId>,
+        name: String,
+        members: Vec<UserId>,
     ) -> Result<GroupId, Rejection> {
-        Err(Rejection::Draining)
+        let group = group.map_or_else(random_group_id, Ok)?;
+        let bytes = CALL_BYTES + name.len() + ids_bytes(&members);
+        let entered = self.enter_or_begin(&ConversationKey::Group(group.clone()), bytes)?;
+        self.change(entered, caller, Request::CreateGroup { name, members }).await?;
+        Ok(group)
     }
 
     /// Adds members; those who are in already stay as they are.
     pub async fn add_members(
         &self,
-        _caller: &Caller,
-        _group: &GroupId,
-        _users: Vec<UserId>,
+        caller: &Caller,
+        group: &GroupId,
+        users: Vec<UserId>,
     ) -> Result<(), Rejection> {
-        Err(Rejection::Draining)
+        let bytes = ids_bytes(&users);
+        self.change_group(caller, group, Request::AddMembers(users), bytes).await
     }
 
     /// Removes members; those who are not in are passed over.
     pub async fn kick_members(
         &self,
-        _caller: &Caller,
-        _group: &GroupId,
-        _users: Vec<UserId>,
+        caller: &Caller,
+        group: &GroupId,
+        users: Vec<UserId>,
     ) -> Result<(), Rejection> {
-        Err(Rejection::Draining)
+        let bytes = ids_bytes(&users);
+        self.change_group(caller, group, Request::KickMembers(users), bytes).await
     }
 
     /// The caller leaves.
-    pub async fn leave_group(&self, _caller: &Caller, _group: &GroupId) -> Result<(), Rejection> {
-        Err(Rejection::Draining)
+    pub async fn leave_group(&self, caller: &Caller, group: &GroupId) -> Result<(), Rejection> {
+        self.change_group(caller, group, Request::LeaveGroup, 0).await
     }
 
     /// A page of members behind `cursor` (empty: from the start), at most `count`.
     pub async fn members(
         &self,
-        _caller: &Caller,
-        _group: &GroupId,
-        _cursor: String,
-        _count: u32,
+        caller: &Caller,
+        group: &GroupId,
+        cursor: String,
+        count: u32,
     ) -> Result<MembersPage, Rejection> {
-        Err(Rejection::Draining)
+        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES)?;
+        match self.call(entered, caller, Request::Members { cursor, count }).await? {
+            Outcome::Members(page) => Ok(*page),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// The group as the caller sees it.
-    pub async fn group_info(&self, _caller: &Caller, _group: &GroupId) -> Result<GroupInfo, Rejection> {
-        Err(Rejection::Draining)
+    pub async fn group_info(&self, caller: &Caller, group: &GroupId) -> Result<GroupInfo, Rejection> {
+        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES)?;
+        match self.call(entered, caller, Request::GroupInfo).await? {
+            Outcome::Info(info) => Ok(*info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Calls in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.shared.admission.in_flight()
+    }
+
+    /// How many conversations there are.
+    pub fn count(&self) -> usize {
+        self.shared.directory.count()
+    }
+
+    /// How many of them are in memory.
+    pub fn resident(&self) -> usize {
+        self.shared.directory.resident()
+    }
+
+    async fn change_group(
+        &self,
+        caller: &Caller,
+        group: &GroupId,
+        request: Request,
+        bytes: usize,
+    ) -> Result<(), Rejection> {
+        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES + bytes)?;
+        self.change(entered, caller, request).await
+    }
+
+    async fn change(&self, entered: Entered, caller: &Caller, request: Request) -> Result<(), Rejection> {
+        match self.call(entered, caller, request).await? {
+            Outcome::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Enters the conversation at an address. A direct one that does not exist is not created by
+    /// looking; a group that does not exist is refused.
+    fn enter(&self, caller: &UserId, at: &Address) -> Result<Option<Entered>, Rejection> {
+        let key = ConversationKey::of(caller, at);
+        match key {
+            ConversationKey::Direct(..) => self.enter_existing(&key, CALL_BYTES),
+            ConversationKey::Group(_) => self.enter_group(&key, CALL_BYTES).map(Some),
+        }
+    }
+
+    fn enter_group(&self, key: &ConversationKey, bytes: usize) -> Result<Entered, Rejection> {
+        self.enter_existing(key, bytes)?.ok_or(Rejection::NoSuchGroup)
+    }
+
+    fn enter_existing(&self, key: &ConversationKey, bytes: usize) -> Result<Option<Entered>, Rejection> {
+        self.shared.directory.enter(key, bytes).transpose().map_err(rejection)
+    }
+
+    fn enter_or_begin(&self, key: &ConversationKey, bytes: usize) -> Result<Entered, Rejection> {
+        self.shared.directory.enter_or_begin(key, bytes).map_err(rejection)
+    }
+
+    /// Casts, and waits for the answer. When the caller goes away the call is carried out all the
+    /// same.
+    async fn call(&self, entered: Entered, caller: &Caller, request: Request) -> Result<Outcome, Rejection> {
+        let (running, permit) = entered;
+        let (to, answer) = oneshot::channel();
+        let call = Call { caller: caller.clone(), request, reply: Reply { to, permit } };
+        if running.actor.cast(Message::Call(call)).is_err() {
+            self.shared.directory.quarantine(&running.head.key);
+            return Err(Rejection::Quarantined);
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unanswered(&running)),
+        }
+    }
+
+    /// The ticket was dropped: the log has failed, or the actor could not load or died.
+    fn unanswered(&self, running: &Running) -> Rejection {
+        if self.shared.directory.log_state() == wal::State::Failed {
+            return Rejection::LogFailed;
+        }
+        self.shared.directory.quarantine(&running.head.key);
+        if !running.head.is_loaded() {
+            return Rejection::Quarantined;
+        }
+        Rejection::Broken(format!("the actor of {} died under a call", running.head.key))
     }
 }
+
+/// An admin token has no rights beyond its user's in the four calls.
+fn as_user(user: &UserId) -> Caller {
+    Caller { user: user.clone(), admin: false }
+}
+
+fn rejection(refusal: Refusal) -> Rejection {
+    match refusal {
+        Refusal::Quarantined => Rejection::Quarantined,
+        Refusal::Overloaded => Rejection::Overloaded,
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> Rejection {
+    Rejection::Broken(format!("an actor gave an answer of the wrong kind: {outcome:?}"))
+}
+
+fn ids_bytes(ids: &[UserId]) -> usize {
+    ids.iter().map(|id| id.as_str().len() + size_of::<UserId>()).sum()
+}
+
+/// 128 random bits: unguessable, and never taken.
+fn random_group_id() -> Result<GroupId, Rejection> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|why| Rejection::Broken(format!("no random numbers: {why}")))?;
+    let id = format!("{:032x}", u128::from_be_bytes(random));
+    Ok(GroupId::parse(&id).expect("32 hexadecimal digits are a valid id"))
+}
+
+/// How long the oldest waiting pull may wait; the edge checks it.
+pub const PULL_WAIT_MAX: Duration = Duration::from_secs(30);

@@ -40,6 +40,13 @@ pub(crate) struct Participants {
 const SCAN_ROWS_MAX: usize = 8;
 
 impl Participants {
+    /// Roughly what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        /// A short id on the heap with its reference counts.
+        const ID_BYTES: usize = 32;
+        self.rows.capacity() * (size_of::<Participant>() + ID_BYTES) + self.index.capacity() * 5
+    }
+
     /// The number of `user`, if they ever appeared.
     pub(crate) fn number_of(&self, user: &str) -> Option<u32> {
         if self.rows.len() <= SCAN_ROWS_MAX {

@@ -29,11 +29,6 @@ pub(crate) struct KeyV1<'a> {
 }
 
 impl<'a> KeyV1<'a> {
-    /// Kind, first and second id.
-    pub(crate) fn parts(&self) -> (u8, &'a str, &'a str) {
-        (self.kind, self.first, self.second)
-    }
-
     /// The key as it stands in records and chunks.
     pub(crate) fn of(key: &'a ConversationKey) -> Self {
         match key {
@@ -67,6 +62,12 @@ pub(crate) fn encode_key(key: &ConversationKey) -> Vec<u8> {
 /// The key that [`encode_key`] wrote.
 pub(crate) fn decode_key(bytes: &[u8]) -> Result<ConversationKey, Error> {
     codec::decode::<KeyV1<'_>>(bytes)?.parse()
+}
+
+/// The key bytes with which the payload of a record begins: what [`encode_key`] would write.
+pub(crate) fn key_bytes_of(payload: &[u8]) -> Result<&[u8], Error> {
+    let bytes = codec::length_of::<KeyV1<'_>>(payload)?;
+    Ok(&payload[..bytes])
 }
 
 /// A message was sent. Its sender's read cursor moves to it.
@@ -194,6 +195,11 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether records of this kind are messages.
+    pub(crate) fn is_send(kind: u8) -> bool {
+        kind == kind::SEND
+    }
+
     /// Reads back what [`Record::encode`] wrote.
     pub(crate) fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, Error> {
         match kind {
@@ -202,16 +208,6 @@ impl<'a> Record<'a> {
             kind::ACK => codec::decode(payload).map(Self::Ack),
             kind::GROUP => codec::decode(payload).map(Self::Group),
             unknown => Err(Error::UnknownKind(unknown)),
-        }
-    }
-
-    /// The conversation it belongs to.
-    pub(crate) fn key(&self) -> &KeyV1<'a> {
-        match self {
-            Self::Send(record) => &record.key,
-            Self::Recall(record) => &record.key,
-            Self::Ack(record) => &record.key,
-            Self::Group(record) => &record.key,
         }
     }
 }
@@ -288,7 +284,7 @@ mod tests {
             let bytes = record.encode();
             let decoded = Record::decode(record.kind(), &bytes).expect("decodes");
             assert_eq!(decoded, record);
-            assert_eq!(decoded.key().parse().expect("a key"), key);
+            assert_eq!(decode_key(key_bytes_of(&bytes).expect("a key")).expect("a key"), key);
         }
     }
 
@@ -301,10 +297,7 @@ mod tests {
                 assert!(Record::decode(record.kind(), &bytes[..cut]).is_err());
             }
             let longer = [bytes.as_slice(), &[0]].concat();
-            assert!(matches!(
-                Record::decode(record.kind(), &longer),
-                Err(Error::TrailingBytes { extra: 1 })
-            ));
+            assert!(matches!(Record::decode(record.kind(), &longer), Err(Error::TrailingBytes { extra: 1 })));
         }
         let hostile = [0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0x10];
         assert!(Record::decode(kind::SEND, &hostile).is_err());

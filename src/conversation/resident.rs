@@ -1,39 +1,29 @@
-//! A conversation in memory, and how much of it the snapshot has.
+//! A conversation in memory.
 
 use super::chunk::{self, Chunk, Saved};
 use super::state::State;
 
-/// A state with its place in the snapshot.
+/// A state, and what the snapshot knows of it.
 #[derive(Debug)]
 pub(crate) struct Resident {
     pub(crate) state: State,
-    saved: Saved,
     /// Whether it has records that no collected chunk covers; then it is in the dirty list.
     pub(crate) dirty: bool,
+    /// Newest record of it that a published pack covers, as far as was known when it was loaded.
+    pub(crate) saved_lsn: u64,
 }
 
 impl Resident {
     /// A conversation of which no snapshot knows.
     pub(crate) fn new(state: State) -> Self {
-        Self::recovered(state, Saved::default(), false)
+        Self { state, dirty: false, saved_lsn: 0 }
     }
 
-    /// A conversation as recovery found it.
-    pub(crate) fn recovered(state: State, saved: Saved, dirty: bool) -> Self {
-        Self { state, saved, dirty }
-    }
-
-    /// The next chunks of what the snapshot does not have; from the beginning with `restart`. After
-    /// a complete one, the conversation is clean until its next record.
-    pub(crate) fn collect(&mut self, restart: bool) -> Vec<Chunk> {
-        if restart {
-            self.saved = Saved::default();
-        }
-        let chunks = chunk::encode_next(&self.state, self.saved);
-        if let Some(last) = chunks.last() {
-            self.saved = Saved { messages: last.summary.messages.1, recalls: last.summary.recalls.1 };
-            self.dirty &= !last.complete;
-        }
+    /// The next chunks behind what the snapshot has. After a complete one, the conversation is
+    /// clean until its next record.
+    pub(crate) fn collect(&mut self, saved: Saved) -> Vec<Chunk> {
+        let chunks = chunk::encode_next(&self.state, saved);
+        self.dirty &= !chunks.last().is_some_and(|last| last.complete);
         chunks
     }
 }

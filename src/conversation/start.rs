@@ -1,5 +1,5 @@
-//! Starting and stopping: the log, the completing task, the directory and the checkpoints in the
-//! order in which they need each other.
+//! Starting and stopping: the log, the completing task, the directory, checkpoints and compaction,
+//! in the order in which they need each other.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,15 @@ use tokio::task::JoinHandle;
 use super::actor::Context;
 use super::admission::{self, Admission};
 use super::arrivals::Arrivals;
-use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth, Place};
+use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth};
+use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Ticket};
 use super::directory::Directory;
+use super::passivation;
+use super::publisher::{Place, Publisher};
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
+use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal::{self, Batch, Wal};
 
@@ -26,10 +30,28 @@ pub struct Options {
     pub admission: admission::Options,
     /// The log's own.
     pub log: wal::Options,
-    /// When to take a snapshot.
+    /// When to take a checkpoint.
     pub checkpoint: checkpoint::Options,
+    /// How packs are merged.
+    pub compaction: compaction::Options,
+    /// When conversations leave memory.
+    pub passivation: passivation::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
+}
+
+/// Why the conversations do not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] wal::Error),
+    /// The snapshot directory.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// Running conversations, and what ends them.
@@ -38,7 +60,9 @@ pub struct Started {
     pub conversations: Conversations,
     log: Arc<Wal<Ticket>>,
     checkpoints: Checkpoints,
+    compaction: Compaction,
     completing: JoinHandle<()>,
+    passivating: JoinHandle<()>,
 }
 
 /// Starts what `recovered` found. `draining` becomes true when the node begins to drain;
@@ -51,61 +75,66 @@ pub fn start(
     metrics: &Arc<Metrics>,
     draining: watch::Receiver<bool>,
     on_log_failure: Box<dyn FnOnce(wal::Error) + Send>,
-) -> Result<Started, wal::Error> {
+) -> Result<Started, Error> {
+    let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
-    let (batches, completing) = completion::start(arrivals.clone());
+    let (batches, completing) = completion::start(arrivals.clone(), metrics.clone());
     let desk = Desk::new();
-    let sink = sink(batches, desk.growth(&options.checkpoint), metrics.clone());
-    let log = Wal::start(
-        place.disk.clone(),
-        wal_dir,
-        &place.tmp_dir,
-        place.store,
-        &recovered.log,
-        options.log,
-        sink,
-        on_log_failure,
-    )?;
-    let log = Arc::new(log);
+    let growth = desk.growth(&options.checkpoint);
+    let sink = sink(batches, growth.clone(), metrics.clone());
+    let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, on_log_failure)?);
+    let archive = Arc::new(recovered.archive);
     let dirty = Arc::new(DirtyList::default());
-    for resident in recovered.residents.iter().filter(|resident| resident.dirty) {
-        dirty.add((*resident.state.key).clone());
-    }
+    recovered.dirty.into_iter().for_each(|key| dirty.add(key));
     let context = Context {
         log: log.clone(),
+        archive: archive.clone(),
         dirty: dirty.clone(),
         recall_window: options.recall_window,
-        epoch: place.epoch,
+        epoch,
     };
-    let directory = Arc::new(Directory::new(Arc::new(context), recovered.residents));
-    let shared = Shared {
-        directory: directory.clone(),
-        admission: Arc::new(Admission::new(options.admission)),
-        arrivals,
-        draining,
-        epoch: place.epoch,
-    };
-    let checkpointer = Checkpointer {
+    let admission = Arc::new(Admission::new(options.admission));
+    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone(), recovered.conversations));
+    let publisher = Arc::new(Publisher::new(place, archive.clone(), log.clone(), recovered.replay_after)?);
+    let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
+    let nudge = compaction.nudge();
+    let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
-        place,
-        directory,
+        publisher,
+        archive,
+        directory: directory.clone(),
         log: log.clone(),
         dirty,
         metrics: metrics.clone(),
-        current: recovered.manifest,
-        restart: false,
-    };
-    let checkpoints = desk.open(checkpointer).map_err(wal::Error::Thread)?;
-    Ok(Started { conversations: Conversations { shared: Arc::new(shared) }, log, checkpoints, completing })
+        on_published: Box::new(move || nudge.look()),
+    })?;
+    let passivating = tokio::spawn(passivation::run(
+        options.passivation,
+        directory.clone(),
+        admission.clone(),
+        growth,
+        metrics.clone(),
+    ));
+    let shared = Shared { directory, admission, arrivals, draining, epoch };
+    let conversations = Conversations { shared: Arc::new(shared) };
+    Ok(Started { conversations, log, checkpoints, compaction, completing, passivating })
+}
+
+fn start_log(
+    recovered: &Recovered,
+    place: &Place,
+    wal_dir: &Path,
+    options: wal::Options,
+    sink: wal::Sink<Ticket>,
+    on_failure: Box<dyn FnOnce(wal::Error) + Send>,
+) -> Result<Wal<Ticket>, wal::Error> {
+    let Place { disk, tmp_dir, store, .. } = place;
+    Wal::start(disk.clone(), wal_dir, tmp_dir, *store, &recovered.log, options, sink, on_failure)
 }
 
 /// What the committer does with a batch: count it, and pass it on.
-fn sink(
-    batches: Batches,
-    mut growth: Growth,
-    metrics: Arc<Metrics>,
-) -> Box<dyn FnMut(Batch<Ticket>) + Send> {
-    Box::new(move |batch| {
+fn sink(batches: Batches, mut growth: Growth, metrics: Arc<Metrics>) -> wal::Sink<Ticket> {
+    Box::new(move |batch: Batch<Ticket>| {
         metrics.observe_commit(batch.records, batch.bytes, batch.sync);
         growth.add(batch.bytes as u64);
         // The completing task ends after the log: nobody misses this batch.
@@ -114,22 +143,29 @@ fn sink(
 }
 
 impl Started {
-    /// Whether the log takes records.
-    pub fn log_state(&self) -> wal::State {
-        self.log.state()
+    /// Asks the log whether it takes records.
+    pub fn log_probe(&self) -> impl Fn() -> wal::State + Send + Sync + use<> {
+        let log = self.log.clone();
+        move || log.state()
     }
 
-    /// Takes a snapshot now. Blocks.
-    pub fn checkpoint(&self) -> Result<(), checkpoint::Error> {
-        self.checkpoints.take_now()
+    /// Takes a checkpoint now; with `compact`, also merges all packs into one. Blocks.
+    pub fn checkpoint(&self, compact: bool) -> Result<(), checkpoint::Error> {
+        self.checkpoints.take_now()?;
+        if compact {
+            self.compaction.merge_all();
+        }
+        Ok(())
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is
-    /// answered, the last snapshot is taken, the log is closed.
+    /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, completing } = self;
+        let Self { conversations, log, checkpoints, compaction, completing, passivating } = self;
+        passivating.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {
+            compaction.stop();
             checkpoints.stop();
             log.close()
         });

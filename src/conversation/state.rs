@@ -81,6 +81,11 @@ impl State {
         }
     }
 
+    /// Roughly what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.history.bytes() + self.participants.bytes() + size_of::<Self>()
+    }
+
     /// The time of the next record: now, but never before the last one.
     pub(crate) fn next_timestamp_ns(&self, now_ns: u64) -> u64 {
         now_ns.max(self.last_timestamp_ns)
@@ -267,7 +272,9 @@ impl State {
     fn apply_recall(&mut self, recall: &RecallV1<'_>) -> Result<(), Inconsistent> {
         let expected = self.history.newest_recall() + 1;
         if recall.recall_index != expected {
-            return Err(self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index)));
+            return Err(
+                self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index))
+            );
         }
         match self.history.message(recall.msg_index) {
             Some(message) if message.recall_index == 0 => self.history.push_recall(recall.msg_index),
@@ -313,7 +320,9 @@ fn conversation_full() -> Rejection {
 
 fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejection> {
     match window {
-        Some(window) if Duration::from_nanos(age_ns) > window => Err(Rejection::RecallWindowPassed { window }),
+        Some(window) if Duration::from_nanos(age_ns) > window => {
+            Err(Rejection::RecallWindowPassed { window })
+        }
         _ => Ok(()),
     }
 }

@@ -22,20 +22,30 @@ pub(crate) fn draft(msg: &str, client_msg_id: &str) -> Draft {
 }
 
 /// Applies a decision as an actor would after the log has accepted it, by way of its bytes.
-pub(crate) fn accept<T>(state: &mut State, decision: Result<Decision<'_, T>, Rejection>) -> Result<T, Rejection> {
+pub(crate) fn accept<T>(
+    state: &mut State,
+    decision: Result<Decision<'_, T>, Rejection>,
+) -> Result<T, Rejection> {
     match decision? {
         Decision::Already(answer) => Ok(answer),
         Decision::Append(record, answer) => {
             let bytes = record.encode();
             let decoded = Record::decode(record.kind(), &bytes).expect("what was encoded decodes");
             let hash = extend_hash(state.hash, record.kind(), &bytes);
-            state.apply(&decoded, state.applied_lsn + 1, hash).expect("an accepted record continues the state");
+            state
+                .apply(&decoded, state.applied_lsn + 1, hash)
+                .expect("an accepted record continues the state");
             Ok(answer)
         }
     }
 }
 
-pub(crate) fn send(state: &mut State, sender: &str, draft: &Draft, now_ns: u64) -> Result<Receipt, Rejection> {
+pub(crate) fn send(
+    state: &mut State,
+    sender: &str,
+    draft: &Draft,
+    now_ns: u64,
+) -> Result<Receipt, Rejection> {
     let (key, sender) = (state.key.clone(), user(sender));
     let decision = state.send(&key, &sender, draft, now_ns);
     accept(state, decision)
@@ -58,13 +68,7 @@ pub(crate) fn everything(state: &State) -> Durable {
 }
 
 pub(crate) fn pull_all(direction: Direction, start: u32) -> Pull {
-    Pull {
-        direction,
-        start_msg_index: start,
-        start_recall_index: start,
-        count: 50,
-        wait: Duration::ZERO,
-    }
+    Pull { direction, start_msg_index: start, start_recall_index: start, count: 50, wait: Duration::ZERO }
 }
 
 fn texts(page: &Page) -> Vec<(u32, String)> {
@@ -178,7 +182,8 @@ fn records_out_of_order_are_refused_and_change_nothing() {
     let before = format!("{state:?}");
     let key = state.key.clone();
     let key = KeyV1::of(&key);
-    let next = SendV1 { key, msg_index: 3, sender: "a", timestamp_ns: 0, client_msg_id: "", msg: "m", extra: "" };
+    let next =
+        SendV1 { key, msg_index: 3, sender: "a", timestamp_ns: 0, client_msg_id: "", msg: "m", extra: "" };
     let recall = RecallV1 { key, recall_index: 1, msg_index: 2, by: "a", timestamp_ns: 0 };
     let wrong = [
         Record::Send(next),
@@ -211,10 +216,25 @@ struct ModelMessage {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Send { sender: usize, text: u8, id: u8 },
-    Recall { by: usize, index: u32 },
-    Ack { by: usize, index: u32 },
-    Pull { before: bool, start: u32, recall_start: u32, count: u32 },
+    Send {
+        sender: usize,
+        text: u8,
+        id: u8,
+    },
+    Recall {
+        by: usize,
+        index: u32,
+    },
+    Ack {
+        by: usize,
+        index: u32,
+    },
+    Pull {
+        before: bool,
+        start: u32,
+        recall_start: u32,
+        count: u32,
+    },
     /// Write the conversation as chunks and go on with what they hold.
     Reload,
     Erase,
@@ -235,7 +255,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Model {
-    fn send(&mut self, sender: &'static str, msg: &str, client_msg_id: &str) -> Result<(u32, bool), Rejection> {
+    fn send(
+        &mut self,
+        sender: &'static str,
+        msg: &str,
+        client_msg_id: &str,
+    ) -> Result<(u32, bool), Rejection> {
         let same = |m: &ModelMessage| {
             m.sender == sender && !client_msg_id.is_empty() && m.client_msg_id == client_msg_id
         };
@@ -281,7 +306,8 @@ impl Model {
     }
 
     fn indices(before: bool, start: u32, count: u32, newest: u32) -> Vec<u32> {
-        let mut all: Vec<u32> = (1..=newest).filter(|i| if before { *i <= start } else { *i >= start }).collect();
+        let mut all: Vec<u32> =
+            (1..=newest).filter(|i| if before { *i <= start } else { *i >= start }).collect();
         if before {
             all.reverse();
         }
@@ -291,16 +317,18 @@ impl Model {
 }
 
 fn reload(state: &State) -> State {
-    use super::super::{chunk::Loader, resident::Resident};
+    use super::super::{chunk::Loader, chunk::Saved, resident::Resident};
     let mut loader = Loader::new((*state.key).clone());
     let mut resident = Resident::new(state.clone());
+    let mut saved = Saved::default();
     loop {
-        let chunks = resident.collect(false);
+        let chunks = resident.collect(saved);
         for chunk in &chunks {
             loader.load(chunk.applied_lsn, &chunk.payload).expect("chunks load");
+            saved = chunk.summary.after();
         }
         if chunks.last().is_some_and(|chunk| chunk.complete) {
-            return loader.finish().expect("a complete series").0;
+            return loader.finish().expect("a complete series");
         }
     }
 }
@@ -338,7 +366,10 @@ fn run(steps: Vec<Step>) {
                 // A recalled but not yet erased message still has its text to compare with.
                 let unerased = matches!(got, Err(Rejection::ClientIdReused));
                 let expected = model.send(USERS[sender], &draft.msg, &client_msg_id);
-                assert!(got == expected || unerased && matches!(expected, Ok((_, true))), "{got:?} {expected:?}");
+                assert!(
+                    got == expected || unerased && matches!(expected, Ok((_, true))),
+                    "{got:?} {expected:?}"
+                );
             }
             Step::Recall { by, index } => {
                 assert_eq!(recall(&mut state, USERS[by], index), model.recall(USERS[by], index));

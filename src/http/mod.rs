@@ -1,1 +1,75 @@
-//! To come.
+//! The edge: bytes to calls, outcomes to statuses.
+//!
+//! Every input is hostile and every client slow: heads, bodies, replies and connections have a limit
+//! and a time each. What a call means is the conversations'; who calls is `auth`'s; what is durable
+//! nobody asks here.
+//!
+//! ```text
+//! listener -> connection (hyper, wire) -> exchange -> routes -> chat | group -> conversations
+//!                                           |            |
+//!                          credentials, rate, body    encoding: json | form | proto -> value, check
+//! ```
+
+mod body;
+mod chat;
+mod check;
+mod connection;
+mod credentials;
+mod drain;
+mod edge;
+mod encoding;
+mod exchange;
+mod failure;
+mod form;
+mod group;
+mod json;
+mod listener;
+pub mod ops;
+mod proto;
+mod rate;
+mod reply;
+mod request;
+mod response;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod value;
+mod wire;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::config;
+
+pub use edge::Edge;
+pub use ops::{Readiness, ReadinessProbe};
+
+/// How the edge treats its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Largest request body, in bytes.
+    pub body_limit_bytes: usize,
+    /// Longest wait for the head of a request, and for the next request on an idle connection.
+    pub header_timeout: Duration,
+    /// Longest wait for a whole request body.
+    pub body_timeout: Duration,
+    /// Longest time in which a client takes nothing of a reply.
+    pub write_timeout: Duration,
+    /// Most open connections to the public API; further ones wait in the system's queue.
+    pub connections: usize,
+    /// Calls per second and user, which is also the burst.
+    pub rate: Option<NonZeroU32>,
+}
+
+impl From<&config::Serve> for Options {
+    fn from(settings: &config::Serve) -> Self {
+        Self {
+            body_limit_bytes: settings.body_limit_bytes,
+            header_timeout: settings.header_timeout,
+            body_timeout: settings.body_timeout,
+            write_timeout: settings.write_timeout,
+            connections: settings.connections,
+            rate: settings.rate,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The command line: which command, and what each flag was given as, untyped.
+//!
+//! Flags are texts here so that a bad value is refused in one place and in the same words whether it
+//! came from a flag, the environment or the file ([`super::layers`]).
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::Stop;
+
+const SETTINGS_HELP: &str = "\
+Every flag is also CHINWAG_<NAME> in the environment (CHINWAG_BODY_LIMIT) and a key in chinwag.toml
+(body-limit = 65536). A flag beats the environment, which beats the file; an empty variable counts
+as not set.";
+
+const SERVE_EXAMPLE: &str = "\
+Example:
+  chinwag serve --listen 127.0.0.1:8000 --data /var/lib/chinwag --body-limit 64KiB";
+
+const TOKEN_EXAMPLE: &str = "\
+Example:
+  curl -H \"Authorization: Bearer $(chinwag token --user alice)\" \\
+       -d '{\"target\":\"bob\",\"target_type\":\"user\",\"msg\":\"hello\"}' 127.0.0.1:8000/im.chat/send";
+
+#[derive(Parser)]
+#[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Flags,
+}
+
+/// A command with its flags as they were given.
+#[derive(Subcommand)]
+pub(super) enum Flags {
+    /// Runs the server
+    #[command(after_help = format!("{SERVE_EXAMPLE}\n\n{SETTINGS_HELP}"))]
+    Serve(Box<ServeFlags>),
+    /// Prints a token signed with the server's key
+    #[command(after_help = TOKEN_EXAMPLE)]
+    Token(TokenFlags),
+}
+
+#[derive(Args, Default)]
+pub(super) struct ServeFlags {
+    /// The public API; port 0 picks one [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Health and metrics; port 0 picks one [default: 127.0.0.1:8001]
+    #[arg(long, value_name = "ADDR")]
+    ops: Option<String>,
+    /// The data directory [default: snapshots]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Largest request body, 1KiB to 1MiB [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    body_limit: Option<String>,
+    /// When a send is acknowledged: always (after fdatasync), interval, never [default: always]
+    #[arg(long, value_name = "MODE")]
+    sync: Option<String>,
+    /// How often to sync under --sync interval [default: 50ms]
+    #[arg(long, value_name = "TIME")]
+    sync_interval: Option<String>,
+    /// Longest wait for the head of a request, and for the next one [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    header_timeout: Option<String>,
+    /// Longest wait for a whole request body [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    body_timeout: Option<String>,
+    /// Longest a client may leave a reply unread [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    write_timeout: Option<String>,
+    /// Most open connections; further ones wait [default: 10000]
+    #[arg(long, value_name = "N")]
+    connections: Option<String>,
+    /// Calls per second and user, or off [default: off]
+    #[arg(long, value_name = "N")]
+    rate: Option<String>,
+    /// How old a message may be recalled, or off [default: off]
+    #[arg(long, value_name = "TIME")]
+    recall_window: Option<String>,
+    /// Longest a drain may take [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<String>,
+    /// Longest time between two checkpoints [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    checkpoint_interval: Option<String>,
+    /// Most log between two checkpoints [default: 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    checkpoint_bytes: Option<String>,
+    /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
+    #[arg(long, value_name = "FILE")]
+    verify_key: Vec<String>,
+    /// A JWKS file whose keys' tokens are accepted
+    #[arg(long, value_name = "FILE")]
+    jwks: Option<String>,
+    /// What `aud` must name in tokens of --verify-key and --jwks [default: no aud allowed]
+    #[arg(long, value_name = "NAME")]
+    audience: Option<String>,
+    /// What `iss` must be in tokens of --verify-key and --jwks [default: any]
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// The settings file [default: chinwag.toml if present]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct TokenFlags {
+    /// Whose token it is
+    #[arg(long, value_name = "ID")]
+    pub(super) user: String,
+    /// How long it is good for [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    pub(super) ttl: Option<String>,
+    /// Opens the admin calls
+    #[arg(long)]
+    pub(super) admin: bool,
+    /// The data directory whose key signs [default: as for serve]
+    #[arg(long, value_name = "DIR", conflicts_with = "key")]
+    pub(super) data: Option<String>,
+    /// The key file that signs, instead of the data directory's
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<String>,
+    /// The settings file [default: chinwag.toml if present]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<String>,
+}
+
+impl ServeFlags {
+    /// Every setting with the values its flag was given; empty for none.
+    pub(super) fn into_settings(self) -> Vec<(&'static str, Vec<String>)> {
+        let one = |value: Option<String>| value.into_iter().collect();
+        vec![
+            ("listen", one(self.listen)),
+            ("ops", one(self.ops)),
+            ("data", one(self.data)),
+            ("body-limit", one(self.body_limit)),
+            ("sync", one(self.sync)),
+            ("sync-interval", one(self.sync_interval)),
+            ("header-timeout", one(self.header_timeout)),
+            ("body-timeout", one(self.body_timeout)),
+            ("write-timeout", one(self.write_timeout)),
+            ("connections", one(self.connections)),
+            ("rate", one(self.rate)),
+            ("recall-window", one(self.recall_window)),
+            ("drain-timeout", one(self.drain_timeout)),
+            ("checkpoint-interval", one(self.checkpoint_interval)),
+            ("checkpoint-bytes", one(self.checkpoint_bytes)),
+            ("verify-key", self.verify_key),
+            ("jwks", one(self.jwks)),
+            ("audience", one(self.audience)),
+            ("issuer", one(self.issuer)),
+            ("log-level", one(self.log_level)),
+            ("config", one(self.config)),
+        ]
+    }
+}
+
+/// Reads the arguments, the program's name first.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Flags, Stop> {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => Ok(cli.command),
+        Err(error) if !error.use_stderr() => Err(Stop::Help(error.to_string())),
+        Err(error) => Err(Stop::Usage(first_paragraph(&error.to_string()))),
+    }
+}
+
+/// The part of clap's message that says what is wrong, on one line.
+fn first_paragraph(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}

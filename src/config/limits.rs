@@ -1,0 +1,76 @@
+//! Limits that more than one part relies on: unit, bound, reason.
+//!
+//! What only one part needs is that part's own. What an operator may change is a setting
+//! ([`super::Serve`]) with its bounds here.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Longest user or group id, in bytes of UTF-8 (contract, section 2).
+pub const ID_BYTES_MAX: usize = 128;
+/// Longest `client_msg_id`, in bytes (contract, section 3): a UUID in any spelling, with room.
+pub const CLIENT_MSG_ID_BYTES_MAX: usize = 64;
+/// Most messages, and most recalls, in one pull (the API document).
+pub const PULL_COUNT_MAX: u32 = 50;
+/// Longest a pull may wait, in milliseconds (contract, section 3).
+pub const PULL_WAIT_MS_MAX: u32 = 30_000;
+/// Longest group name, in bytes: what a list of chats can show.
+pub const GROUP_NAME_BYTES_MAX: usize = 256;
+/// Most members of a group, and most ids in one request: a whole group fits one conversation's head.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Longest payload of one log record, in bytes. The largest lawful request body is far below it; the
+/// bound exists so that a damaged length can neither steer recovery nor make it allocate without
+/// end, and so that every record fits into the smallest segment.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Members in one page when the request names no count.
+pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
+/// Most members in one page: about 150 KiB of reply.
+pub const MEMBERS_PAGE_MAX: u32 = 1000;
+/// Longest cursor, in bytes: an id, with room for what a later cursor may add.
+pub const CURSOR_BYTES_MAX: usize = 256;
+/// Longest token, in bytes: an RS256 token with many claims is about 1.5 KiB.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Longest request line and headers together, in bytes: four tokens of the largest size.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes a connection buffers in each direction before it stops reading, or waits for the
+/// client to read: with 10,000 connections 320 MiB at the very worst.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Connections to the operations address; probes and scrapers are few.
+pub const OPS_CONNECTIONS_MAX: usize = 64;
+
+/// `--body-limit`, in bytes: below 1 KiB no message fits, above 1 MiB a body is not chat.
+pub const BODY_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024;
+/// `--connections`: one is a working server; a million is what a process can hold descriptors for.
+pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// `--rate`, in calls per second and user: more than a million is no limit.
+pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
+/// `--header-timeout`, `--body-timeout`, `--write-timeout`: under 100 ms an honest client on a bad
+/// line is cut off, over 10 minutes a slow one is no longer bounded.
+pub const CONNECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(10);
+/// `--drain-timeout`: zero cuts at once; no supervisor waits longer than an hour.
+pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// `--recall-window`: shorter than a second is a mistake in the unit.
+pub const RECALL_WINDOW: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(24 * 36_500);
+/// `--sync-interval`: what a power cut may cost under `--sync interval`.
+pub const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+/// `--checkpoint-interval`: a checkpoint a second is the most a disk should see; a day of log is
+/// the most a start should replay.
+pub const CHECKPOINT_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// `--checkpoint-bytes`, in bytes of log between two checkpoints.
+pub const CHECKPOINT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
+/// Life of a token that `chinwag token` makes.
+pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
+
+const _: () = {
+    assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");
+    assert!(TOKEN_BYTES_MAX * 2 < HEADER_BYTES_MAX, "a token in both headers has to fit the head");
+    assert!(HEADER_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX, "a whole head has to fit the buffer");
+    assert!(CURSOR_BYTES_MAX >= ID_BYTES_MAX, "a cursor is at least an id");
+    assert!(MEMBERS_PAGE_DEFAULT <= MEMBERS_PAGE_MAX);
+    assert!(CLIENT_MSG_ID_BYTES_MAX <= 255, "a record keeps its length in a byte");
+    assert!(
+        *BODY_BYTES.start() as usize > ID_BYTES_MAX + CLIENT_MSG_ID_BYTES_MAX,
+        "a send has to fit a body"
+    );
+};

@@ -1,0 +1,203 @@
+//! The archive: what of the conversations is on disk but not in memory.
+//!
+//! It holds the open packs of the current snapshot, and the log's tail as recovery found it: the
+//! records that no pack covers yet. A conversation that nobody touches costs its entries in the
+//! packs' indexes and nothing else. [`Archive::load`] brings one into memory.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::chunk::{self, Loader, Saved, Summary};
+use super::codec;
+use super::record::{Record, encode_key, extend_hash};
+use super::resident::Resident;
+use super::state::{Inconsistent, State};
+use crate::message::ConversationKey;
+use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
+
+/// Why a conversation cannot be brought into memory. It is damaged, not absent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pack cannot be read, or a chunk in it is damaged.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// A chunk is whole, but not what this version wrote, or does not continue the ones before.
+    #[error("{}, chunk at byte {offset}: {why}", pack.display())]
+    Chunk {
+        /// The file.
+        pack: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What does not fit.
+        why: chunk::Error,
+    },
+    /// Its last chunk is missing.
+    #[error(transparent)]
+    Incomplete(#[from] Inconsistent),
+    /// A log record does not continue it.
+    #[error("log record {lsn}: {why}")]
+    Record {
+        /// Which record.
+        lsn: u64,
+        /// What does not fit.
+        why: RecordError,
+    },
+}
+
+/// Why a record cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It does not decode.
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+    /// It does not continue its conversation.
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistent),
+}
+
+/// A record of the log's tail.
+#[derive(Debug, Clone)]
+pub(crate) struct TailRecord {
+    pub(crate) lsn: u64,
+    pub(crate) kind: u8,
+    pub(crate) payload: Box<[u8]>,
+}
+
+/// The records of one conversation in the tail, in their order.
+type Tail = HashMap<u128, Vec<TailRecord>>;
+
+/// What is on disk.
+pub(crate) struct Archive {
+    store: StoreId,
+    packs: RwLock<Arc<[Arc<PackReader>]>>,
+    /// Bounded by the log between two checkpoints; empties as conversations are loaded.
+    tail: Mutex<Tail>,
+}
+
+impl Archive {
+    /// The archive of these packs, oldest first, without a tail.
+    pub(crate) fn new(store: StoreId, packs: Vec<PackReader>) -> Self {
+        let packs: Arc<[_]> = packs.into_iter().map(Arc::new).collect();
+        Self { store, packs: RwLock::new(packs), tail: Mutex::default() }
+    }
+
+    /// The name under which a conversation stands in here, by the bytes of its key.
+    pub(crate) fn hash_of_bytes(&self, key: &[u8]) -> u128 {
+        key_hash(&self.store, key)
+    }
+
+    /// Adds a record behind those of its conversation. Whether it continues is found on loading.
+    /// True when it is the conversation's first in the tail.
+    pub(crate) fn hold(&self, hash: u128, record: TailRecord) -> bool {
+        let mut tail = self.tail();
+        let records = tail.entry(hash).or_default();
+        records.push(record);
+        records.len() == 1
+    }
+
+    fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current packs, oldest first.
+    pub(crate) fn packs(&self) -> Arc<[Arc<PackReader>]> {
+        self.packs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes these the current packs. Loads under way go on with the ones before.
+    pub(crate) fn replace_packs(&self, packs: Vec<Arc<PackReader>>) {
+        *self.packs.write().unwrap_or_else(PoisonError::into_inner) = packs.into();
+    }
+
+    /// Whether anything of the conversation is here.
+    pub(crate) fn has(&self, key: &ConversationKey) -> bool {
+        let bytes = encode_key(key);
+        let in_packs = self.packs().iter().any(|pack| !pack.entries_of(&bytes).is_empty());
+        in_packs || self.tail().contains_key(&key_hash(&self.store, &bytes))
+    }
+
+    /// How much of the conversation the packs have.
+    pub(crate) fn saved(&self, key: &ConversationKey) -> Saved {
+        let bytes = encode_key(key);
+        let newest = self.packs().iter().rev().find_map(|pack| pack.entries_of(&bytes).last().copied());
+        newest.map_or_else(Saved::default, |entry| Summary::from_numbers(entry.summary).after())
+    }
+
+    /// Brings a conversation into memory; `None` when nothing of it is here.
+    pub(crate) fn load(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
+        let loaded = self.load_chunks(key)?;
+        let hash = self.hash_of_bytes(&encode_key(key));
+        // Taken out only after it was applied: a failed load must not lose it.
+        let tail = self.tail().get(&hash).cloned().unwrap_or_default();
+        if loaded.is_none() && tail.is_empty() {
+            return Ok(None);
+        }
+        let mut state = loaded.unwrap_or_else(|| State::new(key.clone()));
+        let before = state.applied_lsn;
+        for record in &tail {
+            replay(&mut state, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
+        }
+        self.tail().remove(&hash);
+        Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
+    }
+
+    fn load_chunks(&self, key: &ConversationKey) -> Result<Option<State>, Error> {
+        let bytes = encode_key(key);
+        let mut loader = None;
+        for pack in self.packs().iter() {
+            for entry in pack.entries_of(&bytes) {
+                let chunk = pack.chunk(entry)?;
+                // Two keys may share a hash; the key inside decides.
+                if chunk.meta.key == bytes {
+                    let loader = loader.get_or_insert_with(|| Loader::new(key.clone()));
+                    load_chunk(loader, pack, entry, &chunk)?;
+                }
+            }
+        }
+        Ok(loader.map(Loader::finish).transpose()?)
+    }
+
+    /// How many conversations and messages there are, from the indexes and the tail alone.
+    pub(crate) fn count(&self) -> (usize, u64) {
+        let mut messages = HashMap::<u128, (u32, u64)>::new();
+        for pack in self.packs().iter() {
+            for entry in pack.entries() {
+                let after = Summary::from_numbers(entry.summary).after();
+                messages.insert(entry.key_hash, (after.messages, entry.applied_lsn));
+            }
+        }
+        for (hash, records) in self.tail().iter() {
+            let row = messages.entry(*hash).or_default();
+            let new = records.iter().filter(|record| record.lsn > row.1 && Record::is_send(record.kind));
+            row.0 += new.count() as u32;
+        }
+        (messages.len(), messages.values().map(|(count, _)| u64::from(*count)).sum())
+    }
+}
+
+fn load_chunk(
+    loader: &mut Loader,
+    pack: &PackReader,
+    entry: &IndexEntry,
+    chunk: &Chunk,
+) -> Result<(), Error> {
+    let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
+    let result = match known {
+        true => loader.load(chunk.meta.applied_lsn, &chunk.payload),
+        false => Err(codec::Error::Impossible("kind or version").into()),
+    };
+    result.map_err(|why| Error::Chunk { pack: pack.path().to_path_buf(), offset: entry.offset, why })
+}
+
+/// Applies a record that the state does not have yet.
+pub(crate) fn replay(state: &mut State, record: &TailRecord) -> Result<(), RecordError> {
+    if record.lsn <= state.applied_lsn {
+        return Ok(());
+    }
+    let content = Record::decode(record.kind, &record.payload)?;
+    let hash = extend_hash(state.hash, record.kind, &record.payload);
+    state.apply(&content, record.lsn, hash)?;
+    state.history.erase_through(state.history.newest_recall());
+    Ok(())
+}

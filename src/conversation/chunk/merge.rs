@@ -1,0 +1,139 @@
+//! Merging chunks: fewer of them that say the same.
+//!
+//! Used by compaction. Small chunks are joined, heads and participants that a later series
+//! replaced are dropped, and so are the texts of messages that a recall among these chunks took
+//! back. The chunks need not begin with the conversation.
+
+use std::collections::HashSet;
+
+use super::{
+    CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MessageV1, Saved, continuing,
+    finish,
+};
+use crate::conversation::codec;
+
+/// Merges the chunks of one conversation. Show every chunk to [`survey`](Merger::survey) first,
+/// then again, in the same order, to [`merge`](Merger::merge).
+#[derive(Debug, Default)]
+pub(crate) struct Merger {
+    recalled: HashSet<u32>,
+    /// Series, as counted by their heads.
+    series: usize,
+    series_merged: usize,
+    /// What stands before the messages and recalls that are held back.
+    before: Option<Saved>,
+    messages: Vec<OwnedMessage>,
+    text_bytes: usize,
+    recalls: Vec<u32>,
+    /// The chunks of the last series that have participants or the head.
+    tables: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct OwnedMessage {
+    sender: u32,
+    timestamp_ns: u64,
+    client_msg_id: String,
+    msg: String,
+    extra: String,
+    erased: bool,
+}
+
+impl Merger {
+    /// Notes what a chunk recalls.
+    pub(crate) fn survey(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        self.recalled.extend(&chunk.recalls);
+        self.series += usize::from(chunk.head.is_some());
+        Ok(())
+    }
+
+    /// Takes the next chunk in, and gives those that became full. With the last head comes
+    /// everything that is left.
+    pub(crate) fn merge(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<Vec<Chunk>, Error> {
+        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        self.check_continues(&chunk)?;
+        let mut full = Vec::new();
+        for (message, index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
+            self.take(message, index);
+            if self.text_bytes >= CHUNK_TEXT_BYTES || self.messages.len() >= CHUNK_MESSAGES as usize {
+                full.push(self.flush(applied_lsn));
+            }
+        }
+        self.recalls.extend(&chunk.recalls);
+        if self.recalls.len() >= CHUNK_RECALLS as usize {
+            full.push(self.flush(applied_lsn));
+        }
+        let is_last_series = self.series_merged + 1 == self.series;
+        if is_last_series && (chunk.head.is_some() || !chunk.participants.is_empty()) {
+            self.tables.push(payload.to_vec());
+        }
+        if chunk.head.is_some() {
+            self.series_merged += 1;
+            if is_last_series {
+                self.close(applied_lsn, &mut full)?;
+            }
+        }
+        Ok(full)
+    }
+
+    /// Whether `chunk` stands right behind what was merged.
+    fn check_continues(&mut self, chunk: &ChunkV1<'_>) -> Result<(), codec::Error> {
+        let stands = Saved { messages: chunk.messages_before, recalls: chunk.recalls_before };
+        let expected = self.before.get_or_insert(stands).plus(self.messages.len(), self.recalls.len());
+        if stands == expected { Ok(()) } else { Err(codec::Error::Impossible("place in its series")) }
+    }
+
+    fn take(&mut self, message: &MessageV1<'_>, index: u32) {
+        let erased = message.erased || self.recalled.contains(&index);
+        let text = |text: &str| if erased { String::new() } else { text.to_owned() };
+        let owned = OwnedMessage {
+            sender: message.sender,
+            timestamp_ns: message.timestamp_ns,
+            client_msg_id: message.client_msg_id.to_owned(),
+            msg: text(message.msg),
+            extra: text(message.extra),
+            erased,
+        };
+        self.text_bytes += owned.msg.len() + owned.extra.len();
+        self.messages.push(owned);
+    }
+
+    /// A chunk of what is held back.
+    fn flush(&mut self, applied_lsn: u64) -> Chunk {
+        let before = self.before.unwrap_or_default();
+        self.before = Some(before.plus(self.messages.len(), self.recalls.len()));
+        self.text_bytes = 0;
+        let messages = std::mem::take(&mut self.messages);
+        let recalls = std::mem::take(&mut self.recalls);
+        let messages = messages.iter().map(OwnedMessage::borrow).collect();
+        finish(applied_lsn, ChunkV1 { messages, recalls, ..continuing(before) })
+    }
+
+    /// What is held back and the last series' tables; the last chunk has the head.
+    fn close(&mut self, applied_lsn: u64, full: &mut Vec<Chunk>) -> Result<(), Error> {
+        if !self.messages.is_empty() || !self.recalls.is_empty() {
+            full.push(self.flush(applied_lsn));
+        }
+        let before = self.before.unwrap_or_default();
+        for table in std::mem::take(&mut self.tables) {
+            let ChunkV1 { participants_before, participants, head, .. } = codec::decode(&table)?;
+            let body = ChunkV1 { participants_before, participants, head, ..continuing(before) };
+            full.push(finish(applied_lsn, body));
+        }
+        Ok(())
+    }
+}
+
+impl OwnedMessage {
+    fn borrow(&self) -> MessageV1<'_> {
+        MessageV1 {
+            sender: self.sender,
+            timestamp_ns: self.timestamp_ns,
+            client_msg_id: &self.client_msg_id,
+            msg: &self.msg,
+            extra: &self.extra,
+            erased: self.erased,
+        }
+    }
+}

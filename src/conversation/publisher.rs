@@ -1,0 +1,163 @@
+//! The publisher: the one place where packs become current.
+//!
+//! Checkpoints and compaction both make packs, each on its own thread. Publishing, pruning and
+//! cutting the log happen here, one at a time, in the order that a crash at any point survives.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::warn;
+
+use super::archive::Archive;
+use super::completion::Ticket;
+use crate::disk::Disk;
+use crate::snapshot::{self, Manifest, PackInfo, PackReader, PackWriter, StoreId};
+use crate::wal::{self, Lsn, Wal};
+
+/// Where snapshots live.
+#[derive(Clone)]
+pub struct Place {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// `snap/` of the data directory.
+    pub snap_dir: PathBuf,
+    /// `tmp/` of the data directory.
+    pub tmp_dir: PathBuf,
+    /// `quarantine/` of the data directory.
+    pub quarantine_dir: PathBuf,
+    /// The store they belong to.
+    pub store: StoreId,
+    /// The epoch of the data directory.
+    pub epoch: u32,
+}
+
+/// Why nothing was published. The log still has everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pack or manifest could not be written.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The log could not be synced or cut.
+    #[error(transparent)]
+    Log(#[from] wal::Error),
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) pack_bytes: u64,
+    pub(crate) segments_removed: usize,
+}
+
+/// Publishes packs.
+pub(crate) struct Publisher {
+    pub(crate) place: Place,
+    archive: Arc<Archive>,
+    log: Arc<Wal<Ticket>>,
+    /// Numbers of packs and manifests; each is used once.
+    next_number: AtomicU64,
+    /// Up to where the current manifest covers the log.
+    replay_after: Mutex<Lsn>,
+}
+
+impl Publisher {
+    /// The publisher behind the manifest that is current.
+    pub(crate) fn new(
+        place: Place,
+        archive: Arc<Archive>,
+        log: Arc<Wal<Ticket>>,
+        replay_after: Lsn,
+    ) -> Result<Self, snapshot::Error> {
+        let next_number = snapshot::next_number(&*place.disk, &place.snap_dir)?.into();
+        Ok(Self { place, archive, log, next_number, replay_after: Mutex::new(replay_after) })
+    }
+
+    fn take_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Begins a pack.
+    pub(crate) fn create_pack(&self) -> Result<PackWriter, snapshot::Error> {
+        let Place { disk, tmp_dir, snap_dir, store, .. } = &self.place;
+        PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, self.take_number())
+    }
+
+    /// Publishes a pack behind the current ones. The log is not needed any more up to `covered`.
+    ///
+    /// Everything in the pack must be in the log; it is synced here, so that the snapshot is never
+    /// ahead of the log under any sync mode.
+    pub(crate) fn append(&self, pack: PackWriter, covered: Lsn) -> Result<Published, Error> {
+        let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log.wait_for_disk()?;
+        let added = self.finish(pack)?;
+        let mut packs = self.archive.packs().to_vec();
+        packs.push(added.clone());
+        let published = self.publish(packs, covered, &added)?;
+        *replay_after = covered;
+        Ok(published)
+    }
+
+    /// Publishes a pack in the place of the packs it was merged from, which stand side by side.
+    pub(crate) fn replace(&self, run: &[Arc<PackReader>], pack: PackWriter) -> Result<Published, Error> {
+        let replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = self.finish(pack)?;
+        let is_merged = |pack: &Arc<PackReader>| run.iter().any(|old| old.info() == pack.info());
+        let mut packs = Vec::new();
+        for pack in self.archive.packs().iter() {
+            match is_merged(pack) {
+                false => packs.push(pack.clone()),
+                true if packs.last().is_some_and(|last| Arc::ptr_eq(last, &merged)) => {}
+                true => packs.push(merged.clone()),
+            }
+        }
+        self.publish(packs, *replay_after, &merged)
+    }
+
+    fn finish(&self, pack: PackWriter) -> Result<Arc<PackReader>, snapshot::Error> {
+        let info = pack.finish()?;
+        let Place { disk, snap_dir, store, .. } = &self.place;
+        PackReader::open(&**disk, snap_dir, store, &info).map(Arc::new)
+    }
+
+    fn publish(
+        &self,
+        packs: Vec<Arc<PackReader>>,
+        covered: Lsn,
+        new: &PackReader,
+    ) -> Result<Published, Error> {
+        let Place { disk, tmp_dir, snap_dir, store, epoch, .. } = &self.place;
+        let manifest = Manifest {
+            number: self.take_number(),
+            store: *store,
+            epoch: *epoch,
+            replay_after_lsn: covered.0,
+            state: [0; 8],
+            packs: packs.iter().map(|pack| *pack.info()).collect::<Vec<PackInfo>>(),
+        };
+        snapshot::publish(&**disk, tmp_dir, snap_dir, &manifest)?;
+        self.archive.replace_packs(packs);
+        Ok(Published { pack_bytes: new.info().bytes, segments_removed: self.clean_up() })
+    }
+
+    /// Removes what two manifests no longer need. What is current is published already, so a
+    /// failure here leaves files behind and nothing else; the next call tries again.
+    fn clean_up(&self) -> usize {
+        self.try_clean_up().unwrap_or_else(|why| {
+            warn!(%why, "old snapshot files or log segments could not be removed");
+            0
+        })
+    }
+
+    fn try_clean_up(&self) -> Result<usize, Error> {
+        let Place { disk, snap_dir, quarantine_dir, store, .. } = &self.place;
+        let pruned = snapshot::prune(&**disk, snap_dir, quarantine_dir, store)?;
+        for file in &pruned.quarantined {
+            warn!(file = %file.display(), "a damaged snapshot file was moved to quarantine");
+        }
+        match pruned.log_needed_after {
+            Some(lsn) => Ok(self.log.remove_below(Lsn(lsn + 1))?),
+            None => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Request bodies: never more than the limit, never longer than the patience.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::failure::Failure;
+
+/// Bodies up to this many bytes are read without asking: with 10,000 connections that is 80 MiB.
+const SMALL_BYTES: u64 = 8 * 1024;
+/// Most bytes of larger bodies that are being read or handled at a time, over all connections.
+const LARGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What one permit stands for, in bytes: permits are 32 bits, and tokio's are fewer on small systems.
+const PERMIT_BYTES: u64 = 1024;
+
+/// Reads bodies within a limit, a time and the node's memory.
+pub(super) struct Reader {
+    limit_bytes: u64,
+    patience: Duration,
+    large: Arc<Semaphore>,
+}
+
+/// A whole body, and its share of the memory for bodies.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Reader {
+    pub(super) fn new(limit_bytes: usize, patience: Duration) -> Self {
+        let permits = usize::try_from(LARGE_BYTES_MAX / PERMIT_BYTES).expect("a small number");
+        Self { limit_bytes: limit_bytes as u64, patience, large: Arc::new(Semaphore::new(permits)) }
+    }
+
+    /// The whole body. A refusal leaves it unread in part: the connection cannot be used further.
+    pub(super) async fn read(&self, body: Incoming) -> Result<Whole, Failure> {
+        if body.is_end_stream() {
+            return Ok(Whole { bytes: Bytes::new(), _share: None });
+        }
+        let announced = body.size_hint();
+        if announced.lower() > self.limit_bytes {
+            return Err(self.too_large());
+        }
+        let share = self.share(announced.upper().unwrap_or(self.limit_bytes))?;
+        let bytes = tokio::time::timeout(self.patience, self.collect(body)).await;
+        Ok(Whole {
+            bytes: bytes.map_err(|_| Failure::BodyTooSlow { patience: self.patience })??,
+            _share: share,
+        })
+    }
+
+    /// Reads a body that nobody wants, so that the connection can go on. `false`: it cannot.
+    pub(super) async fn discard(&self, mut body: Incoming) -> bool {
+        if body.is_end_stream() {
+            return true;
+        }
+        if body.size_hint().upper().is_none_or(|bytes| bytes > self.limit_bytes) {
+            return false;
+        }
+        let rest = async {
+            while let Some(frame) = body.frame().await {
+                if frame.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(self.patience, rest).await.unwrap_or(false)
+    }
+
+    fn share(&self, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        if bytes <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let share = self.large.clone().try_acquire_many_owned(permits);
+        share.map(Some).map_err(|_| Failure::NoMemoryForBodies)
+    }
+
+    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Failure> {
+        let Some(first) = self.next(&mut body).await? else { return Ok(Bytes::new()) };
+        self.check(first.len())?;
+        // The usual case: what came with the head, in place.
+        if body.is_end_stream() {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(self.expected_bytes(&body, first.len()));
+        whole.extend_from_slice(&first);
+        while let Some(next) = self.next(&mut body).await? {
+            self.check(whole.len() + next.len())?;
+            whole.extend_from_slice(&next);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// What the rest is announced to be, which is within the limit or unknown.
+    fn expected_bytes(&self, body: &Incoming, read: usize) -> usize {
+        let rest = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        read.saturating_add(rest)
+    }
+
+    /// The next piece of data; nothing at the end. Trailers say nothing that we read.
+    async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(|_| Failure::BodyBroken)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check(&self, bytes: usize) -> Result<(), Failure> {
+        if bytes as u64 > self.limit_bytes { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Failure {
+        Failure::BodyTooLarge { limit_bytes: self.limit_bytes }
+    }
+}

@@ -1,0 +1,72 @@
+//! The life of a connection: HTTP/1.1 until the client, a time-out or the drain ends it.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::Options;
+use super::drain::Drain;
+use super::wire::Wire;
+use crate::config::limits::{CONNECTION_BUFFER_BYTES_MAX, HEADER_BYTES_MAX};
+
+/// How every connection of a listener is spoken to.
+pub(super) struct Protocol {
+    http: http1::Builder,
+    options: Options,
+    drain: Drain,
+}
+
+impl Protocol {
+    pub(super) fn new(options: Options, drain: Drain) -> Self {
+        let mut http = http1::Builder::new();
+        // Without a timer hyper waits for ever. Its time-out for heads is also the one for idle
+        // connections: it runs from the moment a connection could take a request.
+        http.timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_header_size(HEADER_BYTES_MAX)
+            .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
+            // Whoever closes the sending side after a request still wants the answer.
+            .half_close(true);
+        Self { http, options, drain }
+    }
+
+    /// Answers the requests of a connection with `service` until it is closed.
+    ///
+    /// `has_unread` is set by the service when it leaves a body unread.
+    pub(super) async fn run<S>(&self, stream: TcpStream, has_unread: Arc<AtomicBool>, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    {
+        let wire = Wire::new(stream, self.options.write_timeout, has_unread);
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service));
+        let mut drain_begins = pin!(self.drain.begins());
+        let (mut is_waiting, mut is_told) = (false, false);
+        let closed = poll_fn(|cx| {
+            // Waited for once, so that the drain wakes this task; asking again would take a lock that
+            // all connections share, on each of their requests.
+            let begun =
+                if is_waiting { self.drain.has_begun() } else { drain_begins.as_mut().poll(cx).is_ready() };
+            is_waiting = true;
+            if begun && !is_told {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        });
+        if let Err(error) = closed.await {
+            // Clients go away and send nonsense; that is not an operator's concern.
+            tracing::debug!(%error, "a connection ended badly");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The public API on a listener.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Options;
+use super::body;
+use super::connection::Protocol;
+use super::credentials::LastCaller;
+use super::drain::Drain;
+use super::exchange::{self, Connection};
+use super::listener;
+use super::rate::Limiter;
+use crate::auth::Verifier;
+use crate::conversation::Conversations;
+use crate::telemetry::Metrics;
+
+/// What every connection to the public API needs.
+pub struct Edge {
+    pub(super) conversations: Conversations,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limiter: Option<Limiter>,
+    pub(super) bodies: body::Reader,
+    pub(super) drain: Drain,
+}
+
+impl Edge {
+    /// Serves the API on `listener` until `draining` becomes true or its sender is gone.
+    ///
+    /// The task ends when every connection is closed: idle ones at once, the others after the
+    /// request they are in, the slow ones by their time-outs. Whoever cannot wait so long stops
+    /// waiting. Has to be called inside a tokio runtime with time and io.
+    pub fn serve(
+        listener: TcpListener,
+        conversations: Conversations,
+        verifier: Arc<Verifier>,
+        options: Options,
+        metrics: Arc<Metrics>,
+        draining: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
+        let drain = Drain::new(draining);
+        let edge = Arc::new(Self {
+            conversations,
+            verifier,
+            metrics,
+            limiter: options.rate.map(Limiter::new),
+            bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
+            drain: drain.clone(),
+        });
+        let protocol = Arc::new(Protocol::new(options, drain.clone()));
+        tokio::spawn(listener::accept(listener, options.connections, drain, move |stream, permit| {
+            let (edge, protocol) = (edge.clone(), protocol.clone());
+            tokio::spawn(async move {
+                let _open = OpenConnection::count(&edge.metrics);
+                let has_unread = Arc::new(AtomicBool::new(false));
+                let connection = Arc::new(Connection {
+                    edge: edge.clone(),
+                    last_caller: LastCaller::default(),
+                    has_unread: has_unread.clone(),
+                });
+                let service = service_fn(move |request| exchange::answer(connection.clone(), request));
+                protocol.run(stream, has_unread, service).await;
+                drop(permit);
+            });
+        }))
+    }
+}
+
+/// Counts a connection as open as long as it lives.
+struct OpenConnection<'a>(&'a Metrics);
+
+impl<'a> OpenConnection<'a> {
+    fn count(metrics: &'a Metrics) -> Self {
+        metrics.connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}

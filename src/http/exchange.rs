@@ -1,0 +1,145 @@
+//! One request and its answer on the public API, from head to status.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response, Version, header};
+
+use super::credentials::LastCaller;
+use super::edge::Edge;
+use super::encoding::{self, BodyEncoding, ReplyEncoding};
+use super::failure::Failure;
+use super::response::Answer;
+use super::routes;
+use crate::message::{Caller, Rejection};
+use crate::telemetry::{Metrics, Verb};
+
+/// What the requests of one connection share.
+pub(super) struct Connection {
+    pub(super) edge: Arc<Edge>,
+    pub(super) last_caller: LastCaller,
+    /// Set when the connection ends with a body unread: tells the wire to linger.
+    pub(super) has_unread: Arc<AtomicBool>,
+}
+
+/// What the head of a request says, once it may go on.
+pub(super) struct Call {
+    pub(super) caller: Caller,
+    pub(super) body_encoding: BodyEncoding,
+    reply_encoding: ReplyEncoding,
+}
+
+/// Answers a request. Never fails: what goes wrong is an answer too.
+pub(super) async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let started = Instant::now();
+    let _in_flight = InFlight::begin(&connection.edge.metrics);
+    let (head, body) = request.into_parts();
+    let verb = routes::verb(head.uri.path());
+    let answer = match admit(&connection, verb, &head) {
+        Ok(call) => {
+            // The head pins the buffer that the body is read into.
+            drop(head);
+            connection.call(verb, &call, body).await
+        }
+        Err(failure) => connection.refuse(failure, body).await,
+    };
+    connection.edge.metrics.request(verb, answer.code, started.elapsed());
+    Ok(answer.response)
+}
+
+/// Everything that can be decided without the body, the cheapest first.
+fn admit(connection: &Connection, verb: Verb, head: &Parts) -> Result<Call, Failure> {
+    let edge = &connection.edge;
+    check_host(head.version, &head.headers)?;
+    check_route(verb, &head.method)?;
+    if edge.drain.has_begun() {
+        return Err(Failure::Rejected(Rejection::Draining));
+    }
+    let caller = connection.last_caller.identify(&head.headers, &edge.verifier, now_s());
+    let caller = caller.map_err(Failure::Unauthenticated)?;
+    if let Some(limiter) = &edge.limiter {
+        limiter.check(&caller.user).map_err(|wait| Failure::TooFast { wait })?;
+    }
+    let body_encoding = encoding::of_body(&head.headers).ok_or(Failure::UnknownEncoding)?;
+    Ok(Call { caller, body_encoding, reply_encoding: encoding::of_reply(&head.headers) })
+}
+
+/// Two hosts are how a request means one thing to a proxy and another to us (RFC 9112, 3.2).
+pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (None, _) if version < Version::HTTP_11 => Ok(()),
+        _ => Err(Failure::Ambiguous("a request must have exactly one Host header")),
+    }
+}
+
+fn check_route(verb: Verb, method: &Method) -> Result<(), Failure> {
+    match verb {
+        Verb::Unknown => Err(Failure::UnknownPath),
+        _ if method == Method::POST => Ok(()),
+        _ => Err(Failure::WrongMethod { allow: "POST" }),
+    }
+}
+
+/// Unix time in seconds. A clock before 1970 makes every `nbf` lie ahead, and no token is expired.
+fn now_s() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
+impl Connection {
+    async fn call(&self, verb: Verb, call: &Call, body: Incoming) -> Answer {
+        let body = match self.edge.bodies.read(body).await {
+            Ok(body) => body,
+            Err(failure) => return self.abandon(failure),
+        };
+        match routes::dispatch(&self.edge, verb, call, &body.bytes).await {
+            Ok(reply) => Answer::reply(reply, call.reply_encoding),
+            Err(rejection) => {
+                let failure = Failure::Rejected(rejection);
+                let is_final = failure.is_final();
+                let answer = Answer::failure(failure);
+                if is_final { answer.closing() } else { answer }
+            }
+        }
+    }
+
+    /// A small body is read all the same, so that the requests behind it are answered too.
+    async fn refuse(&self, failure: Failure, body: Incoming) -> Answer {
+        if failure.is_final() || !self.edge.bodies.discard(body).await {
+            return self.abandon(failure);
+        }
+        Answer::failure(failure)
+    }
+
+    /// The last answer of the connection: what follows on it cannot be told from the unread body.
+    fn abandon(&self, failure: Failure) -> Answer {
+        self.has_unread.store(true, Ordering::Relaxed);
+        Answer::failure(failure).closing()
+    }
+}
+
+/// Counts a request as in flight as long as it lives, also when the client goes away.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn begin(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}

@@ -1,0 +1,134 @@
+//! The operations address: is it alive, can it take a send, what does it count.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::connection::Protocol;
+use super::drain::Drain;
+use super::failure::Failure;
+use super::response::Answer;
+use super::{Options, exchange, listener};
+use crate::config::limits::OPS_CONNECTIONS_MAX;
+use crate::telemetry::Metrics;
+
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+/// Prometheus reads the same text under its own name, which old scrapers ask for, and under this one.
+const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether the node could take a send now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It could.
+    Ready,
+    /// It takes nothing new.
+    Draining,
+    /// The disk is full; reading works.
+    ReadOnly,
+    /// The log has failed; the process is about to end.
+    LogFailed,
+}
+
+impl Readiness {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready\n",
+            Self::Draining => "draining\n",
+            Self::ReadOnly => "read-only: the disk is full\n",
+            Self::LogFailed => "the log has failed\n",
+        }
+    }
+}
+
+/// Asks the node.
+pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+struct Ops {
+    metrics: Arc<Metrics>,
+    readiness: ReadinessProbe,
+}
+
+/// Serves health and metrics on `listener` until `stopping` becomes true or its sender is gone.
+///
+/// Not the drain: while the node drains, `/readyz` is what tells a load balancer so.
+pub fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: ReadinessProbe,
+    options: Options,
+    stopping: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let stop = Drain::new(stopping);
+    let ops = Arc::new(Ops { metrics, readiness });
+    let protocol = Arc::new(Protocol::new(options, stop.clone()));
+    tokio::spawn(listener::accept(listener, OPS_CONNECTIONS_MAX, stop, move |stream, permit| {
+        let (ops, protocol) = (ops.clone(), protocol.clone());
+        tokio::spawn(async move {
+            let has_unread = Arc::new(AtomicBool::new(false));
+            let unread = has_unread.clone();
+            let service = service_fn(move |request| answer(ops.clone(), unread.clone(), request));
+            protocol.run(stream, has_unread, service).await;
+            drop(permit);
+        });
+    }))
+}
+
+async fn answer(
+    ops: Arc<Ops>,
+    has_unread: Arc<AtomicBool>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut answer = ops.answer(&request).unwrap_or_else(Answer::failure);
+    // Nothing here takes a body.
+    if !request.body().is_end_stream() {
+        has_unread.store(true, Ordering::Relaxed);
+        answer = answer.closing();
+    }
+    Ok(answer.response)
+}
+
+impl Ops {
+    fn answer(&self, request: &Request<Incoming>) -> Result<Answer, Failure> {
+        exchange::check_host(request.version(), request.headers())?;
+        let page: fn(&Self, &Request<Incoming>) -> Answer = match request.uri().path() {
+            "/healthz" => |_, _| Answer::text(StatusCode::OK, PLAIN_TEXT, "alive\n"),
+            "/readyz" => |ops, _| ops.readyz(),
+            "/metrics" => |ops, request| ops.metrics(request),
+            _ => return Err(Failure::UnknownPath),
+        };
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(page(self, request)),
+            _ => Err(Failure::WrongMethod { allow: "GET, HEAD" }),
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        let readiness = (self.readiness)();
+        let status = match readiness {
+            Readiness::Ready => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Answer::text(status, PLAIN_TEXT, readiness.as_str())
+    }
+
+    fn metrics(&self, request: &Request<Incoming>) -> Answer {
+        let accept = request.headers().get_all(hyper::header::ACCEPT);
+        let mut accepted = accept.iter().filter_map(|value| value.to_str().ok());
+        let content_type = if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            OPEN_METRICS_TEXT
+        } else {
+            METRICS_TEXT
+        };
+        Answer::text(StatusCode::OK, content_type, self.metrics.to_text())
+    }
+}

@@ -1,0 +1,354 @@
+//! What a verb answers, in JSON or protobuf. Every field is always there.
+
+use prost::Message as _;
+
+use super::encoding::ReplyEncoding;
+use super::json::{number, text};
+use super::proto;
+use crate::message::{Address, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// What a message takes beside its texts and its address: names, numbers, punctuation.
+const MESSAGE_JSON_BYTES: usize = 160;
+/// What a recall, and what a member take at most beside ids.
+const RECALL_JSON_BYTES: usize = 24;
+const MEMBER_JSON_BYTES: usize = 64;
+/// What any reply takes beside its lists.
+const REPLY_JSON_BYTES: usize = 160;
+
+/// The success of a verb.
+pub(super) enum Reply {
+    Sent(Receipt),
+    Recalled {
+        recall_index: u32,
+    },
+    /// Nothing to say but that it is done.
+    Done,
+    /// A page, and how the puller addresses the conversation.
+    Page {
+        page: Page,
+        at: Address,
+    },
+    GroupCreated(GroupId),
+    Group(GroupInfo),
+    Members(MembersPage),
+}
+
+impl Reply {
+    /// The reply's bytes.
+    pub(super) fn encode(self, encoding: ReplyEncoding) -> Vec<u8> {
+        match encoding {
+            ReplyEncoding::Json => self.to_json(),
+            ReplyEncoding::Protobuf => self.into_protobuf(),
+        }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.json_bytes());
+        match self {
+            Self::Sent(receipt) => receipt_json(&mut out, receipt),
+            Self::Recalled { recall_index } => field(&mut out, b"{\"recall_index\":", *recall_index),
+            Self::Done => out.push(b'{'),
+            Self::Page { page, at } => page_json(&mut out, page, at),
+            Self::GroupCreated(group) => text_field(&mut out, b"{\"group_id\":", group.as_str()),
+            Self::Group(info) => group_json(&mut out, info),
+            Self::Members(page) => members_json(&mut out, page),
+        }
+        out.push(b'}');
+        out
+    }
+
+    /// Enough for any reply whose texts need few escapes; one growth for the others.
+    fn json_bytes(&self) -> usize {
+        let lists = match self {
+            Self::Page { page, at } => {
+                let (target, _) = address(at);
+                // The sender's id is as long as it is; most are shorter than the names around it.
+                let messages = page.messages().len() * (MESSAGE_JSON_BYTES + target.len());
+                page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES
+            }
+            Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
+            _ => 0,
+        };
+        REPLY_JSON_BYTES + lists
+    }
+
+    fn into_protobuf(self) -> Vec<u8> {
+        match self {
+            Self::Sent(receipt) => proto::SendResp {
+                msg_index: receipt.msg_index,
+                timestamp: seconds(receipt.timestamp_ns),
+                timestamp_ns: receipt.timestamp_ns,
+                duplicate: receipt.duplicate,
+            }
+            .encode_to_vec(),
+            Self::Recalled { recall_index } => proto::RecallResp { recall_index }.encode_to_vec(),
+            Self::Done => Vec::new(),
+            Self::Page { page, at } => page_protobuf(&page, &at).encode_to_vec(),
+            Self::GroupCreated(group) => {
+                proto::GroupCreateResp { group_id: group.as_str().to_owned() }.encode_to_vec()
+            }
+            Self::Group(info) => proto::GroupInfoResp {
+                group_id: info.group.as_str().to_owned(),
+                name: info.name,
+                created: seconds(info.created_ns),
+                members_count: info.members_count,
+                duty: info.duty as u32,
+            }
+            .encode_to_vec(),
+            Self::Members(page) => members_protobuf(page).encode_to_vec(),
+        }
+    }
+}
+
+/// Seconds of a moment, as far as 32 bits reach (the year 2106).
+fn seconds(timestamp_ns: u64) -> u32 {
+    u32::try_from(timestamp_ns / NANOS_PER_SECOND).unwrap_or(u32::MAX)
+}
+
+/// `target` and `target_type`.
+fn address(at: &Address) -> (&str, &'static str) {
+    match at {
+        Address::User(user) => (user.as_str(), "user"),
+        Address::Group(group) => (group.as_str(), "group"),
+    }
+}
+
+/// Appends `name`, which carries the punctuation around it, and a number.
+fn field(out: &mut Vec<u8>, name: &[u8], value: impl Into<u64>) {
+    out.extend_from_slice(name);
+    number(out, value.into());
+}
+
+fn text_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.extend_from_slice(name);
+    text(out, value);
+}
+
+/// Appends what `write` writes for each element, with commas between.
+fn list<T>(out: &mut Vec<u8>, elements: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+    for (place, element) in elements.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write(out, element);
+    }
+}
+
+fn receipt_json(out: &mut Vec<u8>, receipt: &Receipt) {
+    field(out, b"{\"msg_index\":", receipt.msg_index);
+    field(out, b",\"timestamp\":", seconds(receipt.timestamp_ns));
+    // A number of 64 bits is a text in proto3's JSON: a double cannot hold it.
+    field(out, b",\"timestamp_ns\":\"", receipt.timestamp_ns);
+    let duplicate: &[u8] =
+        if receipt.duplicate { b"\",\"duplicate\":true" } else { b"\",\"duplicate\":false" };
+    out.extend_from_slice(duplicate);
+}
+
+fn page_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
+    // The same behind every message.
+    let (target, target_type) = address(at);
+    let mut addressed = Vec::with_capacity(target.len() + 64);
+    text_field(&mut addressed, b",\"target\":", target);
+    text_field(&mut addressed, b",\"target_type\":", target_type);
+    addressed.push(b'}');
+
+    out.extend_from_slice(b"{\"msgs\":[");
+    list(out, page.messages(), |out, message| message_json(out, &message, &addressed));
+    out.extend_from_slice(b"],\"recalls\":{");
+    list(out, &page.recalls, |out, (recall_index, msg_index)| {
+        field(out, b"\"", *recall_index);
+        field(out, b"\":", *msg_index);
+    });
+    field(out, b"},\"max_msg_index\":", page.max_msg_index);
+    field(out, b",\"max_recall_index\":", page.max_recall_index);
+    field(out, b",\"min_msg_index\":", page.min_msg_index);
+    field(out, b",\"epoch\":", page.epoch);
+}
+
+fn message_json(out: &mut Vec<u8>, message: &MessageView<'_>, addressed: &[u8]) {
+    field(out, b"{\"msg_index\":", message.msg_index);
+    field(out, b",\"recall_index\":", message.recall_index);
+    text_field(out, b",\"msg\":", message.msg);
+    text_field(out, b",\"extra\":", message.extra);
+    field(out, b",\"timestamp\":", seconds(message.timestamp_ns));
+    text_field(out, b",\"sender\":", message.sender);
+    out.extend_from_slice(addressed);
+}
+
+fn group_json(out: &mut Vec<u8>, info: &GroupInfo) {
+    text_field(out, b"{\"group_id\":", info.group.as_str());
+    text_field(out, b",\"name\":", &info.name);
+    field(out, b",\"created\":", seconds(info.created_ns));
+    field(out, b",\"members_count\":", info.members_count);
+    field(out, b",\"duty\":", info.duty as u32);
+}
+
+fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
+    out.extend_from_slice(b"{\"members\":[");
+    list(out, &page.members, |out, member: &Member| {
+        text_field(out, b"{\"user_id\":", member.user.as_str());
+        field(out, b",\"duty\":", member.duty as u32);
+        field(out, b",\"joined\":", seconds(member.joined_ns));
+        out.push(b'}');
+    });
+    text_field(out, b"],\"cursor\":", &page.cursor);
+}
+
+fn page_protobuf(page: &Page, at: &Address) -> proto::PullResp {
+    let (target, target_type) = address(at);
+    let message = |message: MessageView<'_>| proto::MsgInfo {
+        msg_index: message.msg_index,
+        recall_index: message.recall_index,
+        msg: message.msg.to_owned(),
+        extra: message.extra.to_owned(),
+        timestamp: seconds(message.timestamp_ns),
+        sender: message.sender.to_owned(),
+        target: target.to_owned(),
+        target_type: target_type.to_owned(),
+    };
+    proto::PullResp {
+        msgs: page.messages().map(message).collect(),
+        recalls: page.recalls.iter().copied().collect(),
+        max_msg_index: page.max_msg_index,
+        max_recall_index: page.max_recall_index,
+        min_msg_index: page.min_msg_index,
+        epoch: page.epoch,
+    }
+}
+
+fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {
+    let member = |member: &Member| proto::GroupMember {
+        user_id: member.user.as_str().to_owned(),
+        duty: member.duty as u32,
+        joined: seconds(member.joined_ns),
+    };
+    proto::GroupMembersResp { members: page.members.iter().map(member).collect(), cursor: page.cursor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Duty, UserId};
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).expect("an id")
+    }
+
+    fn json(reply: Reply) -> String {
+        String::from_utf8(reply.encode(ReplyEncoding::Json)).expect("UTF-8")
+    }
+
+    fn receipt() -> Receipt {
+        Receipt { msg_index: 7, timestamp_ns: 1_700_000_000_123_456_789, duplicate: false }
+    }
+
+    fn page() -> Reply {
+        let mut page = Page::default();
+        (page.recalls, page.max_msg_index, page.max_recall_index) = (vec![(2, 1), (1, 9)], 9, 2);
+        let view = |msg_index, recall_index, msg| MessageView {
+            msg_index,
+            recall_index,
+            msg,
+            extra: "",
+            timestamp_ns: 1_700_000_000_999_999_999,
+            sender: "alice",
+        };
+        page.push(user("alice"), view(9, 0, "say \"hi\"\n"));
+        page.push(user("alice"), view(1, 2, ""));
+        page.min_msg_index = 1;
+        Reply::Page { page, at: Address::User(user("bob")) }
+    }
+
+    #[test]
+    fn a_receipt_has_seconds_and_nanoseconds() {
+        assert_eq!(
+            json(Reply::Sent(receipt())),
+            r#"{"msg_index":7,"timestamp":1700000000,"timestamp_ns":"1700000000123456789","duplicate":false}"#
+        );
+        assert_eq!(seconds(u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_page_has_every_field_and_recalls_in_the_order_of_the_pull() {
+        assert_eq!(
+            json(page()),
+            concat!(
+                r#"{"msgs":[{"msg_index":9,"recall_index":0,"msg":"say \"hi\"\n","extra":"","#,
+                r#""timestamp":1700000000,"sender":"alice","target":"bob","target_type":"user"},"#,
+                r#"{"msg_index":1,"recall_index":2,"msg":"","extra":"","timestamp":1700000000,"#,
+                r#""sender":"alice","target":"bob","target_type":"user"}],"recalls":{"2":1,"1":9},"#,
+                r#""max_msg_index":9,"max_recall_index":2,"min_msg_index":1,"epoch":0}"#
+            )
+        );
+        let empty = Reply::Page { page: Page::default(), at: Address::User(user("bob")) };
+        assert_eq!(
+            json(empty),
+            r#"{"msgs":[],"recalls":{},"max_msg_index":0,"max_recall_index":0,"min_msg_index":0,"epoch":0}"#
+        );
+    }
+
+    #[test]
+    fn small_replies_are_whole() {
+        assert_eq!(json(Reply::Recalled { recall_index: 3 }), r#"{"recall_index":3}"#);
+        assert_eq!(json(Reply::Done), "{}");
+        let group = GroupId::parse("g\"1").expect("an id");
+        assert_eq!(json(Reply::GroupCreated(group.clone())), r#"{"group_id":"g\"1"}"#);
+        let info = GroupInfo {
+            group,
+            name: "n".to_owned(),
+            created_ns: 5_000_000_000,
+            members_count: 2,
+            duty: Duty::Admin,
+        };
+        assert_eq!(
+            json(Reply::Group(info)),
+            r#"{"group_id":"g\"1","name":"n","created":5,"members_count":2,"duty":3}"#
+        );
+        let members = vec![Member { user: user("a"), duty: Duty::Owner, joined_ns: 6_999_999_999 }];
+        assert_eq!(
+            json(Reply::Members(MembersPage { members, cursor: String::new() })),
+            r#"{"members":[{"user_id":"a","duty":2,"joined":6}],"cursor":""}"#
+        );
+    }
+
+    #[test]
+    fn protobuf_says_the_same() {
+        let Reply::Page { page: expected, .. } = page() else { unreachable!() };
+        let bytes = page().encode(ReplyEncoding::Protobuf);
+        let reply = proto::PullResp::decode(bytes.as_slice()).expect("protobuf");
+        assert_eq!(reply.msgs.len(), 2);
+        assert_eq!((reply.msgs[0].msg.as_str(), reply.msgs[0].target.as_str()), ("say \"hi\"\n", "bob"));
+        assert_eq!(reply.recalls.into_iter().rev().collect::<Vec<_>>(), expected.recalls);
+        let bytes = Reply::Sent(receipt()).encode(ReplyEncoding::Protobuf);
+        let reply = proto::SendResp::decode(bytes.as_slice()).expect("protobuf");
+        assert_eq!(
+            (reply.msg_index, reply.timestamp, reply.timestamp_ns),
+            (7, 1_700_000_000, receipt().timestamp_ns)
+        );
+    }
+
+    #[test]
+    fn fields_have_the_numbers_of_the_api_document() {
+        let bytes = proto::SendReq {
+            target: "t".into(),
+            target_type: "u".into(),
+            msg: "m".into(),
+            extra: "e".into(),
+            client_msg_id: "c".into(),
+        }
+        .encode_to_vec();
+        assert_eq!(bytes, b"\x0a\x01t\x12\x01u\x1a\x01m\x22\x01e\x2a\x01c");
+        let bytes = proto::PullReq {
+            target: "t".into(),
+            target_type: "u".into(),
+            direction: "d".into(),
+            start_msg_index: 1,
+            start_recall_index: 2,
+            count: 3,
+            wait_ms: 4,
+        }
+        .encode_to_vec();
+        assert_eq!(bytes, b"\x0a\x01t\x12\x01u\x1a\x01d\x20\x01\x28\x02\x30\x03\x38\x04");
+    }
+}

@@ -1,0 +1,37 @@
+//! A body in any of the three encodings to the fields of a request.
+
+use serde::Deserialize;
+
+use super::encoding::BodyEncoding;
+use super::form;
+use crate::message::Rejection;
+
+/// The fields of a verb's request, not yet checked.
+pub(super) trait Request<'a>: Deserialize<'a> {
+    /// The same request in protobuf.
+    type Message: prost::Message + Default + Into<Self>;
+}
+
+/// Reads a request. Refuses what is not the encoding that it claims to be.
+pub(super) fn decode<'a, R: Request<'a>>(encoding: BodyEncoding, body: &'a [u8]) -> Result<R, Rejection> {
+    match encoding {
+        BodyEncoding::Json => from_json(body),
+        BodyEncoding::Form => form::decode(body),
+        BodyEncoding::Protobuf => from_protobuf(body),
+    }
+}
+
+/// An object, not the array that serde would take for a struct as well.
+fn from_json<'a, R: Request<'a>>(body: &'a [u8]) -> Result<R, Rejection> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Rejection::Invalid("the body must be a JSON object".to_owned()));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Rejection::Invalid(format!("the body is no valid JSON: {error}")))
+}
+
+fn from_protobuf<'a, R: Request<'a>>(body: &[u8]) -> Result<R, Rejection> {
+    let message: R::Message = prost::Message::decode(body)
+        .map_err(|error| Rejection::Invalid(format!("the body is no valid protobuf: {error}")))?;
+    Ok(message.into())
+}

@@ -1,0 +1,236 @@
+//! Reads a pack: the index at once, chunks when they are asked for.
+
+use std::path::{Path, PathBuf};
+
+use super::super::format::{
+    self, CHUNK_HEAD_BYTES, ChunkHead, Damage, ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES,
+};
+use super::super::{Error, FileKind, PAYLOAD_BYTES_MAX, StoreId, io_error, key_hash};
+use super::writer::BUFFER_BYTES;
+use super::{Chunk, IndexEntry, PackInfo};
+use crate::disk::{Disk, File};
+
+/// How much of an index is read at a time.
+const INDEX_PART_BYTES: usize = BUFFER_BYTES / ENTRY_BYTES * ENTRY_BYTES;
+
+/// An open pack. Its index is in memory and checked, its chunks are on the disk and checked when they are read. Several
+/// threads may read at the same time, also after [`prune`](super::super::prune) took the name away.
+pub struct PackReader {
+    file: Box<dyn File>,
+    path: PathBuf,
+    store: StoreId,
+    info: PackInfo,
+    index_offset: u64,
+    entries: Vec<IndexEntry>,
+}
+
+impl PackReader {
+    /// Opens the pack that a manifest names; reads and checks header page, footer and index, but no chunk.
+    pub fn open(disk: &dyn Disk, snap_dir: &Path, store: &StoreId, info: &PackInfo) -> Result<Self, Error> {
+        let (file, path, footer) = open_checked(disk, snap_dir, store, info)?;
+        let entries = read_index(&*file, &path, &footer)?;
+        Ok(Self { file, path, store: *store, info: *info, index_offset: footer.index_offset, entries })
+    }
+
+    /// Which pack it is.
+    pub fn info(&self) -> &PackInfo {
+        &self.info
+    }
+
+    /// Its file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All chunks, sorted by key hash; those of one key in the order in which they were added.
+    pub fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
+    /// The chunks of this key, in order - and those of a key with the same hash: compare the key in each chunk.
+    pub fn entries_of(&self, key: &[u8]) -> &[IndexEntry] {
+        let hash = key_hash(&self.store, key);
+        let start = self.entries.partition_point(|entry| entry.key_hash < hash);
+        let behind = &self.entries[start..];
+        &behind[..behind.partition_point(|entry| entry.key_hash == hash)]
+    }
+
+    /// Reads and checks a chunk. `entry` is one of this pack's.
+    pub fn chunk(&self, entry: &IndexEntry) -> Result<Chunk, Error> {
+        let mut bytes = self.read(entry, entry.bytes as usize)?;
+        let head = self.check_chunk(&bytes, entry)?;
+        // In place: a second buffer would double what the largest chunk costs.
+        bytes.truncate(head.payload().end);
+        bytes.drain(..head.payload().start);
+        Ok(Chunk { meta: head.meta, payload: bytes })
+    }
+
+    /// Reads the key of a chunk, also when its payload is damaged.
+    pub fn key(&self, entry: &IndexEntry) -> Result<Vec<u8>, Error> {
+        let bytes = self.read(entry, CHUNK_HEAD_BYTES + usize::from(entry.key_bytes))?;
+        let head = format::decode_chunk_head(&bytes, &self.store, entry);
+        Ok(head.map_err(|why| self.damaged(entry, why))?.meta.key)
+    }
+
+    /// Every chunk in the order of the file, read in large steps.
+    pub fn chunks_in_order(&self) -> ChunksInOrder<'_> {
+        let mut order: Vec<_> = (0..self.entries.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| self.entries[at as usize].offset);
+        ChunksInOrder { pack: self, order: order.into_iter(), window: Vec::new(), window_offset: 0 }
+    }
+
+    fn damaged(&self, entry: &IndexEntry, why: Damage) -> Error {
+        Error::damaged(&self.path, entry.offset, why)
+    }
+
+    /// The first bytes of a chunk. An entry of another pack must not make us allocate what this file does not hold.
+    fn read(&self, entry: &IndexEntry, bytes: usize) -> Result<Vec<u8>, Error> {
+        check_place(entry, self.index_offset).map_err(|why| self.damaged(entry, why))?;
+        read(&*self.file, &self.path, entry.offset, bytes)
+    }
+
+    fn check_chunk(&self, bytes: &[u8], entry: &IndexEntry) -> Result<ChunkHead, Error> {
+        let checked = format::decode_chunk_head(bytes, &self.store, entry)
+            .and_then(|head| head.check_payload(bytes).map(|()| head));
+        checked.map_err(|why| self.damaged(entry, why))
+    }
+}
+
+/// Every chunk of a pack with its index entry. A damaged one is an error in its place; the others still come.
+pub struct ChunksInOrder<'a> {
+    pack: &'a PackReader,
+    order: std::vec::IntoIter<u32>,
+    /// What was read ahead, at most [`BUFFER_BYTES`].
+    window: Vec<u8>,
+    window_offset: u64,
+}
+
+impl Iterator for ChunksInOrder<'_> {
+    type Item = (IndexEntry, Result<Chunk, Error>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.pack.entries[self.order.next()? as usize];
+        Some((entry, self.chunk(&entry)))
+    }
+}
+
+impl ChunksInOrder<'_> {
+    fn chunk(&mut self, entry: &IndexEntry) -> Result<Chunk, Error> {
+        if self.in_window(entry).is_none() {
+            self.read_ahead(entry);
+        }
+        // Too large for the window, or something in the window cannot be read: then let only that something fail.
+        let Some(bytes) = self.in_window(entry) else { return self.pack.chunk(entry) };
+        let head = self.pack.check_chunk(bytes, entry)?;
+        let payload = bytes[head.payload()].to_vec();
+        Ok(Chunk { meta: head.meta, payload })
+    }
+
+    fn in_window(&self, entry: &IndexEntry) -> Option<&[u8]> {
+        let start = usize::try_from(entry.offset.checked_sub(self.window_offset)?).ok()?;
+        self.window.get(start..start.checked_add(entry.bytes as usize)?)
+    }
+
+    fn read_ahead(&mut self, entry: &IndexEntry) {
+        self.window.clear();
+        if entry.bytes as usize > BUFFER_BYTES {
+            return;
+        }
+        let rest = self.pack.index_offset.saturating_sub(entry.offset);
+        self.window.resize(rest.min(BUFFER_BYTES as u64) as usize, 0);
+        self.window_offset = entry.offset;
+        if self.pack.file.read_at(&mut self.window, entry.offset).is_err() {
+            self.window.clear();
+        }
+    }
+}
+
+/// Checks header page, footer and length of a pack, but neither index nor chunks.
+pub(in super::super) fn check(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: &StoreId,
+    info: &PackInfo,
+) -> Result<(), Error> {
+    open_checked(disk, dir, store, info).map(|_| ())
+}
+
+fn open_checked(
+    disk: &dyn Disk,
+    snap_dir: &Path,
+    store: &StoreId,
+    info: &PackInfo,
+) -> Result<(Box<dyn File>, PathBuf, Footer), Error> {
+    let path = snap_dir.join(FileKind::Pack.file_name(info.number));
+    let file = disk.open(&path).map_err(io_error("open", &path))?;
+    let found = file.len().map_err(io_error("read the length of", &path))?;
+    if found != info.bytes || found < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+        return Err(Error::damaged(&path, 0, Damage::Length { found, expected: info.bytes }));
+    }
+    let footer_offset = info.bytes - FOOTER_BYTES as u64;
+    let footer = format::decode_footer(&read(&*file, &path, footer_offset, FOOTER_BYTES)?, info);
+    let footer = footer.map_err(|why| Error::damaged(&path, footer_offset, why))?;
+    match format::decode_header(&read(&*file, &path, 0, HEADER_BYTES)?, store, info.number) {
+        Ok(crc) if crc == footer.header_crc => Ok((file, path, footer)),
+        Ok(_) => Err(Error::damaged(&path, 0, Damage::Replaced("header page"))),
+        Err(why) => Err(Error::damaged(&path, 0, why)),
+    }
+}
+
+/// Reads the index in parts. The footer was checked, so the file is as long as the index needs.
+fn read_index(file: &dyn File, path: &Path, footer: &Footer) -> Result<Vec<IndexEntry>, Error> {
+    let mut entries = Vec::with_capacity(footer.chunks as usize);
+    let (mut crc, mut offset) = (0, footer.index_offset);
+    let mut left = footer.chunks as usize * ENTRY_BYTES;
+    while left > 0 {
+        let part = read(file, path, offset, left.min(INDEX_PART_BYTES))?;
+        crc = crc32c::crc32c_append(crc, &part);
+        decode_entries(&part, &mut entries).map_err(|why| Error::damaged(path, offset, why))?;
+        offset += part.len() as u64;
+        left -= part.len();
+    }
+    let checked =
+        if crc == footer.index_crc { check_index(&entries, footer) } else { Err(Damage::Checksum("index")) };
+    checked.map_err(|why| Error::damaged(path, footer.index_offset, why))?;
+    Ok(entries)
+}
+
+fn decode_entries(part: &[u8], entries: &mut Vec<IndexEntry>) -> Result<(), Damage> {
+    let (whole, _) = part.as_chunks::<ENTRY_BYTES>();
+    for bytes in whole {
+        entries.push(format::decode_entry(bytes)?);
+    }
+    Ok(())
+}
+
+/// The order that lookups rely on, and that the chunks fill the file: between them no byte would be under a checksum.
+fn check_index(entries: &[IndexEntry], footer: &Footer) -> Result<(), Damage> {
+    if !entries.is_sorted_by(|a, b| (a.key_hash, a.offset) < (b.key_hash, b.offset)) {
+        return Err(Damage::Impossible("the index is not sorted"));
+    }
+    let mut end = HEADER_BYTES as u64;
+    for entry in entries {
+        check_place(entry, footer.index_offset)?;
+        end += u64::from(entry.bytes);
+    }
+    match end == footer.index_offset {
+        true => Ok(()),
+        false => Err(Damage::Impossible("the chunks do not fill the pack")),
+    }
+}
+
+fn check_place(entry: &IndexEntry, index_offset: u64) -> Result<(), Damage> {
+    let bytes = entry.bytes as usize;
+    let head_bytes = CHUNK_HEAD_BYTES + usize::from(entry.key_bytes);
+    let inside = entry.offset >= HEADER_BYTES as u64
+        && entry.offset.checked_add(bytes as u64).is_some_and(|end| end <= index_offset)
+        && bytes >= head_bytes
+        && bytes <= format::padded(head_bytes + PAYLOAD_BYTES_MAX);
+    if inside { Ok(()) } else { Err(Damage::Impossible("a chunk lies outside of the pack")) }
+}
+
+fn read(file: &dyn File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>, Error> {
+    let mut buffer = vec![0; bytes];
+    file.read_at(&mut buffer, offset).map_err(io_error("read", path))?;
+    Ok(buffer)
+}

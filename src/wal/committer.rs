@@ -1,0 +1,231 @@
+//! Group commit: takes what waits, writes it at once, syncs once, lets the tickets out in order.
+//!
+//! Promises that a ticket comes out only after its record is as durable as the mode says, that under `Always` no batch
+//! is written before the one before it is synced, and that after an error nothing comes out any more: a sync is
+//! never tried twice. Each step is a plain call, so that a simulation can take them one by one; when they are
+//! taken is the thread's business.
+//!
+//! There is no timer that waits for company: while one batch is synced the next one gathers by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::queue::{Body, End, Entry, Shared, State};
+use super::writer::Writer;
+use super::{Error, Lsn, SyncMode, frame};
+
+/// Records that became durable together.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// In the order of their appends. A barrier carries the position before it.
+    pub tickets: Vec<(Lsn, T)>,
+    /// How many of them are records.
+    pub records: usize,
+    /// What the records took in the log, in bytes.
+    pub bytes: usize,
+    /// How long the sync took, if this batch waited for one.
+    pub sync: Option<Duration>,
+}
+
+/// Where batches come out, on the committer's thread: the next batch waits until it returns.
+pub type Sink<T> = Box<dyn FnMut(Batch<T>) + Send>;
+
+pub(super) struct Committer<T> {
+    shared: Arc<Shared<T>>,
+    writer: Writer,
+    sink: Sink<T>,
+    /// Swapped with the queue, to keep its memory.
+    taken: Vec<Entry<T>>,
+    /// The batch that is being made.
+    tickets: Vec<(Lsn, T)>,
+    records: usize,
+    payload_bytes: usize,
+    /// When the oldest write that is not yet durable was made.
+    dirty_since: Option<Instant>,
+    /// When to seal, unless something comes before.
+    seal_at: Option<Instant>,
+}
+
+impl<T> Committer<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, writer: Writer, sink: Sink<T>) -> Self {
+        Self {
+            shared,
+            writer,
+            sink,
+            taken: Vec::new(),
+            tickets: Vec::new(),
+            records: 0,
+            payload_bytes: 0,
+            dirty_since: None,
+            seal_at: None,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared<T> {
+        &self.shared
+    }
+
+    /// The life of the thread: commits until the end. Says what is durable when the end is a close.
+    pub(super) fn run(&mut self) -> Result<Option<Lsn>, Error> {
+        loop {
+            let wake = self.shared.wait_for_work(self.deadline());
+            if wake.end == Some(End::Abandon) {
+                self.shared.abandon();
+                return Ok(None);
+            }
+            self.commit()?;
+            if wake.end == Some(End::Close) {
+                return self.close().map(Some);
+            }
+            self.keep_time(wake.sync_wanted)?;
+        }
+    }
+
+    /// When something is due even if nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        match (self.dirty_since, self.shared.options.sync) {
+            (Some(since), SyncMode::Interval(interval)) => Some(since + interval),
+            (Some(_), _) => None,
+            (None, _) => self.seal_at,
+        }
+    }
+
+    fn keep_time(&mut self, sync_wanted: bool) -> Result<(), Error> {
+        let due = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+        if sync_wanted || (due && self.dirty_since.is_some()) {
+            self.sync()
+        } else if due {
+            self.seal()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes everything that waits, as the mode says, and lets it out.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        self.check_state()?;
+        let mut taken = std::mem::take(&mut self.taken);
+        self.shared.take(&mut taken);
+        let mut entries = taken.drain(..);
+        let committed = self.commit_entries(&mut entries);
+        if committed.is_err() {
+            self.fail();
+        }
+        drop(entries);
+        self.taken = taken;
+        committed
+    }
+
+    /// After an error nobody knows what the disk holds: no step is taken any more.
+    fn check_state(&self) -> Result<(), Error> {
+        if self.shared.state() == State::Failed { Err(Error::Failed) } else { Ok(()) }
+    }
+
+    /// The state goes first, so that nobody who hears of a dropped ticket finds the log writable.
+    fn fail(&mut self) {
+        self.shared.fail();
+        self.tickets.clear();
+    }
+
+    fn commit_entries(&mut self, entries: &mut dyn Iterator<Item = Entry<T>>) -> Result<(), Error> {
+        for Entry { lsn, record, ticket } in entries {
+            if self.is_full_for(record.as_ref()) {
+                self.commit_batch()?;
+            }
+            if let Some(body) = record {
+                self.put(lsn, &body)?;
+            }
+            self.tickets.push((lsn, ticket));
+        }
+        self.commit_batch()
+    }
+
+    fn is_full_for(&self, record: Option<&Body>) -> bool {
+        let options = &self.shared.options;
+        let bytes = record.map_or(0, |body| frame::frame_bytes(body.payload.len()) as usize);
+        self.tickets.len() >= options.batch_records_max
+            || record.is_some_and(|body| body.begins_segment)
+            || (self.records > 0 && self.writer.buffered_bytes() + bytes > options.batch_bytes_max)
+    }
+
+    fn put(&mut self, lsn: Lsn, body: &Body) -> Result<(), Error> {
+        if body.begins_segment {
+            let segment = self.writer.rotate(self.shared.take_spare())?;
+            self.synced();
+            self.shared.segment_begun(segment);
+        }
+        self.writer.put(lsn, body.kind, &body.payload);
+        self.records += 1;
+        self.payload_bytes += body.payload.len();
+        Ok(())
+    }
+
+    fn commit_batch(&mut self) -> Result<(), Error> {
+        if self.tickets.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.writer.buffered_bytes();
+        self.writer.write()?;
+        let sync = self.sync_batch()?;
+        let last_lsn = self.writer.last_lsn();
+        let on_disk = (!self.writer.is_dirty()).then_some(last_lsn);
+        let records = std::mem::take(&mut self.records);
+        let payload_bytes = std::mem::take(&mut self.payload_bytes);
+        self.shared.batch_done(self.tickets.len(), payload_bytes, last_lsn, on_disk);
+        let room = Vec::with_capacity(self.tickets.len());
+        let tickets = std::mem::replace(&mut self.tickets, room);
+        (self.sink)(Batch { tickets, records, bytes, sync });
+        Ok(())
+    }
+
+    fn sync_batch(&mut self) -> Result<Option<Duration>, Error> {
+        if self.records == 0 {
+            return Ok(None);
+        }
+        let before = Instant::now();
+        if self.shared.options.sync != SyncMode::Always {
+            self.dirty_since.get_or_insert(before);
+            return Ok(None);
+        }
+        self.writer.sync()?;
+        let took = before.elapsed();
+        self.seal_at = Some(before + took + self.shared.options.seal_after);
+        Ok(Some(took))
+    }
+
+    /// Makes everything written durable, whatever the mode.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.check_state()?;
+        let synced = self.writer.sync();
+        match synced {
+            Ok(()) => self.synced(),
+            Err(_) => self.fail(),
+        }
+        synced
+    }
+
+    fn synced(&mut self) {
+        if self.dirty_since.take().is_some() && self.shared.options.sync != SyncMode::Never {
+            self.seal_at = Some(Instant::now() + self.shared.options.seal_after);
+        }
+        self.shared.disk_done(self.writer.last_lsn());
+    }
+
+    /// Takes the last doubt from the last batch, if there is any and room to do it.
+    pub(super) fn seal(&mut self) -> Result<(), Error> {
+        self.check_state()?;
+        self.seal_at = None;
+        if self.writer.wants_seal() && self.shared.claim_seal() {
+            return self.writer.seal().inspect_err(|_| self.fail());
+        }
+        Ok(())
+    }
+
+    /// Ends the log's life. Nothing waits any more.
+    pub(super) fn close(&mut self) -> Result<Lsn, Error> {
+        self.check_state()?;
+        self.writer.close().inspect_err(|_| self.shared.fail())?;
+        self.shared.disk_done(self.writer.last_lsn());
+        Ok(self.writer.last_lsn())
+    }
+}

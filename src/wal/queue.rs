@@ -1,0 +1,511 @@
+//! Where appends wait for the committer: numbers, order, limits, and room on the disk.
+//!
+//! Promises that an accepted record has its [`Lsn`], its place in the order and its room in a segment that is already on
+//! the disk; so it can fail only with the disk. All of it is decided under one lock that is held for a few
+//! instructions. Writing is the committer's business, making room the spare thread's.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::frame::{self, MARKER_BYTES};
+use super::segment::{SegmentFile, room_bytes};
+use super::spare::Spare;
+use super::{Error, KINDS, Lsn, Options};
+use crate::config::limits::RECORD_BYTES_MAX;
+
+/// What the log can do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Takes records.
+    Writable = 0,
+    /// The disk is full: refuses records until there is room again, which it finds out itself.
+    ReadOnly = 1,
+    /// The disk, or the committer, failed. For good.
+    Failed = 2,
+    /// Closed, or about to be.
+    Closed = 3,
+}
+
+/// Why an append was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Too much waits already; try again soon.
+    #[error("the log's queue is full")]
+    QueueFull,
+    /// The disk is full.
+    #[error("the disk has no room for the log")]
+    NoSpace,
+    /// The log has failed.
+    #[error("the log has failed")]
+    Failed,
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The payload is longer than `RECORD_BYTES_MAX`, or than a segment.
+    #[error("the record is too large for the log")]
+    TooLarge,
+}
+
+/// A refused append gives the ticket back. Nothing was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refused<T> {
+    /// Why.
+    pub reason: Reason,
+    /// What was to come out of the sink.
+    pub ticket: T,
+}
+
+/// What waits for the committer.
+pub(super) struct Entry<T> {
+    /// The record's own, or for a barrier the one before it.
+    pub(super) lsn: Lsn,
+    /// `None` for a barrier.
+    pub(super) record: Option<Body>,
+    pub(super) ticket: T,
+}
+
+pub(super) struct Body {
+    pub(super) kind: u8,
+    pub(super) payload: Vec<u8>,
+    /// Whether a new segment begins with it.
+    pub(super) begins_segment: bool,
+}
+
+/// The log as its callers and its threads share it.
+pub(super) struct Shared<T> {
+    pub(super) options: Options,
+    queue: Mutex<Queue<T>>,
+    /// Wakes the committer.
+    work: Condvar,
+    /// Wakes the spare thread.
+    shortage: Condvar,
+    /// Wakes those who wait for the disk.
+    synced: Condvar,
+    state: AtomicU8,
+    durable_lsn: AtomicU64,
+    appended_lsn: AtomicU64,
+    appended_bytes: AtomicU64,
+    /// Tells the spare thread to leave a half-made spare.
+    pub(super) stop: AtomicBool,
+    /// The segments there are, oldest first; the last is being written.
+    segments: Mutex<VecDeque<SegmentFile>>,
+}
+
+struct Queue<T> {
+    waiting: Vec<Entry<T>>,
+    /// Accepted and not yet out, here or at the committer.
+    records: usize,
+    payload_bytes: usize,
+    next_lsn: Lsn,
+    /// What is left of the segment that the newest accepted record goes to, less the room for its last marker.
+    room: u64,
+    ready: VecDeque<Spare>,
+    /// How many of `ready` no accepted record is promised to.
+    unclaimed: usize,
+    /// Whether the last attempt to make a spare failed.
+    spare_failed: bool,
+    state: State,
+    /// No more appends; the committer is to finish (close) or to leave everything (abandon).
+    ending: Option<End>,
+    committer_sleeps: bool,
+    on_disk: Lsn,
+    sync_wanted: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Close,
+    Abandon,
+}
+
+/// What the committer wakes up to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wake {
+    pub(super) end: Option<End>,
+    pub(super) sync_wanted: bool,
+}
+
+impl<T> Queue<T> {
+    /// Whether the record can be taken, and whether a new segment begins with it.
+    fn admit(&mut self, options: &Options, payload_bytes: usize) -> Result<bool, Reason> {
+        let frame_bytes = frame::frame_bytes(payload_bytes);
+        let whole_segment = room_bytes(options.segment_bytes);
+        match self.state {
+            State::Failed => return Err(Reason::Failed),
+            State::Closed => return Err(Reason::Closed),
+            _ if payload_bytes > RECORD_BYTES_MAX || frame_bytes > whole_segment => {
+                return Err(Reason::TooLarge);
+            }
+            State::ReadOnly => return Err(Reason::NoSpace),
+            State::Writable => {}
+        }
+        let queued = self.payload_bytes + payload_bytes;
+        // One record alone is always taken, or a small queue could never take a large one.
+        if self.records > 0 && (self.records >= options.queue_records_max || queued > options.queue_bytes_max)
+        {
+            return Err(Reason::QueueFull);
+        }
+        let begins_segment = frame_bytes > self.room;
+        if begins_segment {
+            self.claim_segment(whole_segment)?;
+        }
+        self.room -= frame_bytes;
+        Ok(begins_segment)
+    }
+
+    fn claim_segment(&mut self, whole_segment: u64) -> Result<(), Reason> {
+        if self.unclaimed > 0 {
+            self.unclaimed -= 1;
+            self.room = whole_segment;
+            return Ok(());
+        }
+        // Without a spare because one is just being made is a matter of moments.
+        Err(if self.spare_failed { Reason::NoSpace } else { Reason::QueueFull })
+    }
+
+    fn can_take_barrier(&self, options: &Options) -> Result<(), Reason> {
+        match self.state {
+            State::Failed => Err(Reason::Failed),
+            State::Closed => Err(Reason::Closed),
+            _ if self.records >= options.queue_records_max => Err(Reason::QueueFull),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    pub(super) fn new(options: Options, recovered: &super::Recovered) -> Self {
+        let last_lsn = recovered.last_lsn;
+        let queue = Queue {
+            waiting: Vec::new(),
+            records: 0,
+            payload_bytes: 0,
+            next_lsn: last_lsn.next(),
+            room: 0,
+            ready: VecDeque::new(),
+            unclaimed: 0,
+            spare_failed: false,
+            state: State::Writable,
+            ending: None,
+            committer_sleeps: false,
+            on_disk: last_lsn,
+            sync_wanted: false,
+        };
+        Self {
+            options,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            shortage: Condvar::new(),
+            synced: Condvar::new(),
+            state: AtomicU8::new(State::Writable as u8),
+            durable_lsn: AtomicU64::new(last_lsn.0),
+            appended_lsn: AtomicU64::new(last_lsn.0),
+            appended_bytes: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            segments: Mutex::new(recovered.segments.clone().into()),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+        // No code that holds the lock can panic halfway through a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, queue: &mut Queue<T>, state: State) {
+        queue.state = state;
+        self.state.store(state as u8, Ordering::Release);
+    }
+}
+
+// === for callers ===
+impl<T> Shared<T> {
+    pub(super) fn append(&self, kind: u8, payload: Vec<u8>, ticket: T) -> Result<Lsn, Refused<T>> {
+        assert!(KINDS.contains(&kind), "the log's own kinds are not for callers");
+        let mut queue = self.queue();
+        let begins_segment = match queue.admit(&self.options, payload.len()) {
+            Ok(begins_segment) => begins_segment,
+            Err(reason) => {
+                if reason == Reason::NoSpace {
+                    self.set_state(&mut queue, State::ReadOnly);
+                }
+                return Err(Refused { reason, ticket });
+            }
+        };
+        let lsn = queue.next_lsn;
+        queue.next_lsn = lsn.next();
+        queue.payload_bytes += payload.len();
+        self.appended_lsn.store(lsn.0, Ordering::Release);
+        self.appended_bytes.fetch_add(frame::frame_bytes(payload.len()), Ordering::Relaxed);
+        let body = Body { kind, payload, begins_segment };
+        self.push(queue, Entry { lsn, record: Some(body), ticket });
+        if begins_segment {
+            self.shortage.notify_one();
+        }
+        Ok(lsn)
+    }
+
+    pub(super) fn barrier(&self, ticket: T) -> Result<(), Refused<T>> {
+        let queue = self.queue();
+        if let Err(reason) = queue.can_take_barrier(&self.options) {
+            return Err(Refused { reason, ticket });
+        }
+        let lsn = queue.next_lsn.previous();
+        self.push(queue, Entry { lsn, record: None, ticket });
+        Ok(())
+    }
+
+    /// Waking costs a system call, so only a sleeper is woken.
+    fn push(&self, mut queue: MutexGuard<'_, Queue<T>>, entry: Entry<T>) {
+        queue.records += 1;
+        queue.waiting.push(entry);
+        let wake = std::mem::take(&mut queue.committer_sleeps);
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until everything appended before is on the disk, whatever the mode.
+    pub(super) fn wait_for_disk(&self) -> Result<Lsn, Error> {
+        let mut queue = self.queue();
+        let wanted = queue.next_lsn.previous();
+        while queue.on_disk < wanted {
+            match (queue.state, queue.ending) {
+                (State::Failed, _) => return Err(Error::Failed),
+                (_, Some(End::Abandon)) => return Err(Error::Closed),
+                _ => {}
+            }
+            queue.sync_wanted = true;
+            if std::mem::take(&mut queue.committer_sleeps) {
+                self.work.notify_one();
+            }
+            queue = self.synced.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(wanted)
+    }
+
+    pub(super) fn durable_lsn(&self) -> Lsn {
+        Lsn(self.durable_lsn.load(Ordering::Acquire))
+    }
+
+    pub(super) fn appended_lsn(&self) -> Lsn {
+        Lsn(self.appended_lsn.load(Ordering::Acquire))
+    }
+
+    pub(super) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Writable,
+            1 => State::ReadOnly,
+            2 => State::Failed,
+            _ => State::Closed,
+        }
+    }
+
+    /// Takes no more appends and tells the threads to end, unless they had been told before.
+    pub(super) fn end(&self, end: End) {
+        let mut queue = self.queue();
+        queue.ending.get_or_insert(end);
+        if queue.state != State::Failed {
+            self.set_state(&mut queue, State::Closed);
+        }
+        drop(queue);
+        self.stop.store(true, Ordering::Relaxed);
+        self.work.notify_all();
+        self.shortage.notify_all();
+        self.synced.notify_all();
+    }
+}
+
+// === for the committer ===
+impl<T> Shared<T> {
+    /// Sleeps until there is something to do, or until `deadline`.
+    pub(super) fn wait_for_work(&self, deadline: Option<Instant>) -> Wake {
+        let mut queue = self.queue();
+        while queue.waiting.is_empty() && queue.ending.is_none() && !queue.sync_wanted {
+            queue.committer_sleeps = true;
+            let Some(deadline) = deadline else {
+                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.committer_sleeps = false;
+        Wake { end: queue.ending, sync_wanted: std::mem::take(&mut queue.sync_wanted) }
+    }
+
+    /// Everything that waits, against an empty vector.
+    pub(super) fn take(&self, into: &mut Vec<Entry<T>>) {
+        std::mem::swap(&mut self.queue().waiting, into);
+    }
+
+    /// A batch is as durable as the mode says; its room in the queue is free.
+    pub(super) fn batch_done(
+        &self,
+        entries: usize,
+        payload_bytes: usize,
+        durable_lsn: Lsn,
+        on_disk: Option<Lsn>,
+    ) {
+        let mut queue = self.queue();
+        queue.records -= entries;
+        queue.payload_bytes -= payload_bytes;
+        if let Some(on_disk) = on_disk {
+            queue.on_disk = on_disk;
+        }
+        drop(queue);
+        self.durable_lsn.store(durable_lsn.0, Ordering::Release);
+        if on_disk.is_some() {
+            self.synced.notify_all();
+        }
+    }
+
+    /// Everything up to here is on the disk.
+    pub(super) fn disk_done(&self, on_disk: Lsn) {
+        self.queue().on_disk = on_disk;
+        self.synced.notify_all();
+    }
+
+    /// Takes room for a seal in the current segment, if nothing waits and there is some.
+    pub(super) fn claim_seal(&self) -> bool {
+        let mut queue = self.queue();
+        let can = queue.waiting.is_empty() && queue.room >= MARKER_BYTES;
+        if can {
+            queue.room -= MARKER_BYTES;
+        }
+        can
+    }
+
+    /// The spare that the queue promised to a record.
+    pub(super) fn take_spare(&self) -> Spare {
+        self.queue().ready.pop_front().expect("only spares that are ready are promised")
+    }
+
+    pub(super) fn segment_begun(&self, segment: SegmentFile) {
+        let mut segments = self.segments();
+        if segments.back().is_some_and(|last| last.first_lsn == segment.first_lsn) {
+            segments.pop_back();
+        }
+        segments.push_back(segment);
+    }
+
+    /// Nothing comes out any more; what waits is dropped, outside of the lock.
+    pub(super) fn fail(&self) {
+        let mut queue = self.queue();
+        self.set_state(&mut queue, State::Failed);
+        queue.ending.get_or_insert(End::Abandon);
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        self.stop.store(true, Ordering::Relaxed);
+        self.work.notify_all();
+        self.shortage.notify_all();
+        self.synced.notify_all();
+        drop(waiting);
+    }
+
+    /// Drops what waits: the log was left without being closed.
+    pub(super) fn abandon(&self) {
+        let waiting = std::mem::take(&mut self.queue().waiting);
+        drop(waiting);
+    }
+}
+
+// === for the spare thread ===
+impl<T> Shared<T> {
+    /// Sleeps until a spare is wanted; false when there is none to be made any more.
+    pub(super) fn wait_for_shortage(&self) -> bool {
+        let mut queue = self.queue();
+        loop {
+            if queue.ending.is_some() || queue.state == State::Failed {
+                return false;
+            }
+            if queue.unclaimed < self.options.spare_segments {
+                return true;
+            }
+            queue = self.shortage.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sleeps until it is time to try again, something was removed, or the end.
+    pub(super) fn wait_for_space(&self) {
+        let queue = self.queue();
+        if queue.ending.is_none() && queue.state != State::Failed {
+            drop(self.shortage.wait_timeout(queue, self.options.spare_retry_after));
+        }
+    }
+
+    pub(super) fn wants_spare(&self) -> bool {
+        self.queue().unclaimed < self.options.spare_segments
+    }
+
+    pub(super) fn spare_made(&self, spare: Spare) {
+        let mut queue = self.queue();
+        queue.ready.push_back(spare);
+        queue.unclaimed += 1;
+        queue.spare_failed = false;
+        if queue.state == State::ReadOnly {
+            self.set_state(&mut queue, State::Writable);
+        }
+    }
+
+    /// Whether this is the first failure after a success.
+    pub(super) fn spare_failed(&self) -> bool {
+        !std::mem::replace(&mut self.queue().spare_failed, true)
+    }
+
+    /// The start has published the first segment itself.
+    pub(super) fn set_room(&self, segment_bytes: u64) {
+        self.queue().room = room_bytes(segment_bytes);
+    }
+
+    /// There was no space for the first segment.
+    pub(super) fn start_read_only(&self) {
+        let mut queue = self.queue();
+        queue.spare_failed = true;
+        self.set_state(&mut queue, State::ReadOnly);
+    }
+
+    /// The spares that were not needed.
+    pub(super) fn take_spares(&self) -> VecDeque<Spare> {
+        let mut queue = self.queue();
+        queue.unclaimed = 0;
+        std::mem::take(&mut queue.ready)
+    }
+}
+
+// === for the removal of old segments ===
+impl<T> Shared<T> {
+    fn segments(&self) -> MutexGuard<'_, VecDeque<SegmentFile>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segment_files(&self) -> Vec<SegmentFile> {
+        self.segments().iter().cloned().collect()
+    }
+
+    /// The oldest segment, if all its records are below `lsn` and another follows.
+    pub(super) fn oldest_below(&self, lsn: Lsn) -> Option<SegmentFile> {
+        let segments = self.segments();
+        segments.get(1).filter(|next| next.first_lsn <= lsn).and_then(|_| segments.front().cloned())
+    }
+
+    pub(super) fn segment_removed(&self, segment: &SegmentFile) {
+        let mut segments = self.segments();
+        if segments.front() == Some(segment) {
+            segments.pop_front();
+        }
+        drop(segments);
+        self.shortage.notify_all();
+    }
+}
