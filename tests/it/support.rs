@@ -13,7 +13,7 @@ mod tokens;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub(crate) use client::{Chat, Client, MsgInfo, Page, Receipt};
+pub(crate) use client::{Chat, Client, Page, Receipt};
 pub(crate) use connection::{Connection, Reply, request};
 pub(crate) use process::{Finished, Process, chinwag};
 pub(crate) use server::{Arrangement, TestServer, shared_server};

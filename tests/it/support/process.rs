@@ -1,9 +1,10 @@
 //! The binary as a process: its standard output line by line, its standard error kept for later.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
@@ -26,7 +27,8 @@ pub(crate) fn chinwag(arguments: &[&str]) -> Command {
 /// A process that has been started, and dies with this value.
 pub(crate) struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// A lock only so that threads may share the process; nobody waits on it.
+    lines: Mutex<Receiver<String>>,
     log: PathBuf,
 }
 
@@ -77,7 +79,7 @@ impl Process {
                 }
             }
         });
-        Self { child, lines, log: log.to_owned() }
+        Self { child, lines: Mutex::new(lines), log: log.to_owned() }
     }
 
     /// Runs a command that ends by itself.
@@ -88,13 +90,17 @@ impl Process {
 
     /// The next line on standard output, or `None` when it has ended.
     pub(crate) fn next_line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(DEADLINE) {
+        match self.lines().recv_timeout(DEADLINE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 panic!("no line on standard output within {DEADLINE:?}:\n{}", self.stderr())
             }
         }
+    }
+
+    fn lines(&mut self) -> &mut Receiver<String> {
+        self.lines.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a signal.
@@ -107,7 +113,7 @@ impl Process {
         let deadline = Instant::now() + DEADLINE;
         let mut stdout = Vec::new();
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.lines().recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => stdout.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -123,11 +129,6 @@ impl Process {
     pub(crate) fn stderr(&self) -> String {
         let bytes = std::fs::read(&self.log).expect("the log file is readable");
         String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// Empties the log, so that the next [`Process::stderr`] shows only what is new.
-    pub(crate) fn forget_stderr(&self) {
-        File::create(&self.log).expect("the log file is writable");
     }
 }
 

@@ -131,11 +131,6 @@ impl TestServer {
         &self.data
     }
 
-    /// How it was started.
-    pub(crate) fn arrangement(&self) -> &Arrangement {
-        &self.arrangement
-    }
-
     /// What is on standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.process.stderr()
