@@ -7,19 +7,15 @@ use std::time::SystemTime;
 use chinwag::auth::LocalKey;
 use chinwag::config::{self, Command, KeyPlace, Stop};
 use chinwag::message::Caller;
-use chinwag::{node, telemetry};
-
-/// Bad usage or configuration (contract, section 1).
-const EXIT_USAGE: u8 = 2;
-/// What no other code stands for.
-const EXIT_OTHER: u8 = 1;
+use chinwag::node::{self, exit};
+use chinwag::telemetry;
 
 fn main() -> ExitCode {
     let outcome = match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Serve(settings)) => serve(*settings),
         Ok(Command::Token(settings)) => token(&settings),
         Err(Stop::Help(text)) => print(text.trim_end()),
-        Err(Stop::Usage(why)) => Err((EXIT_USAGE, why)),
+        Err(Stop::Usage(why)) => Err((exit::USAGE, why)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,7 +30,7 @@ fn main() -> ExitCode {
 fn serve(settings: config::Serve) -> Result<(), (u8, String)> {
     telemetry::log_to_standard_error(settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| (EXIT_OTHER, format!("cannot start its threads: {error}")))?;
+    let runtime = runtime.map_err(|error| (exit::OTHER, format!("cannot start its threads: {error}")))?;
     let outcome = runtime.block_on(node::run(settings));
     // What still runs serves clients that outstayed the drain; nobody waits for it.
     runtime.shutdown_background();
@@ -47,16 +43,16 @@ fn token(settings: &config::Token) -> Result<(), (u8, String)> {
         KeyPlace::File(path) => LocalKey::read(path),
     };
     let key =
-        key.map_err(|error| (EXIT_OTHER, format!("{error}; the first `chinwag serve` makes the key")))?;
+        key.map_err(|error| (exit::OTHER, format!("{error}; the first `chinwag serve` makes the key")))?;
     let now = SystemTime::UNIX_EPOCH.elapsed();
-    let now = now.map_err(|_| (EXIT_OTHER, "the clock is before 1970: set it".to_owned()))?;
+    let now = now.map_err(|_| (exit::OTHER, "the clock is before 1970: set it".to_owned()))?;
     let caller = Caller { user: settings.user.clone(), admin: settings.admin };
     print(&key.sign(&caller, now.as_secs(), settings.ttl))
 }
 
 fn print(text: &str) -> Result<(), (u8, String)> {
     let written = writeln!(io::stdout(), "{text}");
-    written.map_err(|error| (EXIT_OTHER, format!("cannot write to standard output: {error}")))
+    written.map_err(|error| (exit::OTHER, format!("cannot write to standard output: {error}")))
 }
 
 /// Operators and scripts are promised one line.

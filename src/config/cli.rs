@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::Stop;
@@ -165,6 +166,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Fla
     match Cli::try_parse_from(arguments) {
         Ok(cli) => Ok(cli.command),
         Err(error) if !error.use_stderr() => Err(Stop::Help(error.to_string())),
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Stop::Usage("name a command: serve or token; `chinwag --help` explains them".to_owned()))
+        }
         Err(error) => Err(Stop::Usage(first_paragraph(&error.to_string()))),
     }
 }

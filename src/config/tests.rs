@@ -121,6 +121,7 @@ fn clap_refusals_are_one_line_too() {
     let line = refusal_of(&["token"], &[]);
     assert!(line.contains("--user") && !line.contains('\n'), "{line:?}");
     assert!(refusal_of(&["server"], &[]).contains("server"));
+    assert!(refusal_of(&[], &[]).starts_with("name a command"));
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub trait Disk: Send + Sync {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much can still be written where this directory is, in bytes; `u64::MAX` where nobody knows.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// An open file. Offsets and lengths are bytes.

@@ -89,6 +89,12 @@ impl Disk for Real {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
     }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        // Some network file systems do not know their size.
+        Ok(if found.f_blocks == 0 { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
+    }
 }
 
 /// The directory that holds this name.
@@ -198,6 +204,7 @@ mod tests {
         Real.rename_new(&b, &a).unwrap();
         Real.hard_link(&a, &b).unwrap();
         assert_eq!(Real.list(dir.path()).unwrap(), ["a", "b"]);
+        assert!(Real.free_bytes(dir.path()).unwrap() > 0);
         Real.remove(&b).unwrap();
         Real.sync_dir(dir.path()).unwrap();
         assert!(Real.exists(&a).unwrap() && !Real.exists(&b).unwrap());

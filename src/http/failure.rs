@@ -179,6 +179,7 @@ mod tests {
             (Rejection::Draining, 503, 10011),
             (Rejection::ReadOnly, 503, 10011),
             (Rejection::LogFailed, 503, 10011),
+            (Rejection::Quarantined, 503, 10011),
             (Rejection::Broken("an index is missing".to_owned()), 500, 10003),
         ] {
             let verdict = Failure::Rejected(rejection.clone()).verdict();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Lsn;
 
-/// What a visitor of [`replay`](super::replay) may stop it with.
+/// What a visitor of [`replay()`](super::replay()) may stop it with.
 pub type VisitError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The log broke, or is not what it should be.

@@ -47,7 +47,7 @@ impl OnFailure {
 }
 
 impl<T: Send + 'static> Wal<T> {
-    /// Begins a new life of a log that [`replay`](super::replay) has just read.
+    /// Begins a new life of a log that [`replay()`](super::replay()) has just read.
     ///
     /// `sink` gets every batch, on the committer's thread. `on_failure` is called at most once, on one of the
     /// log's threads, after the state is [`State::Failed`] and all tickets are dropped.

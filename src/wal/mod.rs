@@ -1,7 +1,7 @@
 //! The write-ahead log: bytes in, durable bytes out, in one order.
 //!
 //! Promises: records get contiguous [`Lsn`]s in the order of [`Wal::append`]; a ticket comes out of the sink only when
-//! its record is as durable as the [`SyncMode`] says, and in the same order; [`replay`] gives back every such record
+//! its record is as durable as the [`SyncMode`] says, and in the same order; [`replay()`] gives back every such record
 //! exactly once, cuts off what a crash tore, and refuses a log that is damaged anywhere else. After a failed write
 //! or sync nothing further comes out. A full disk refuses appends and never fails an accepted one.
 //!
@@ -102,6 +102,9 @@ pub struct Options {
     pub first_segment_bytes: u64,
     /// How many segments are kept zero-filled ahead.
     pub spare_segments: usize,
+    /// What a segment made ahead must leave free on the disk, in bytes: room for the snapshot that lets old segments
+    /// go. Without it a disk that the log has filled up could not get free by itself.
+    pub free_bytes_min: u64,
     /// Most records in one write. Bounds the time until the first of them is answered.
     pub batch_records_max: usize,
     /// Most bytes in one write, unless one record alone is longer.
@@ -123,6 +126,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             first_segment_bytes: 4 << 20,
             spare_segments: 1,
+            free_bytes_min: 64 << 20,
             batch_records_max: 4096,
             batch_bytes_max: 4 << 20,
             queue_records_max: 8192,

@@ -224,6 +224,8 @@ fn cut(
 ) -> Result<Option<TornTail>, Error> {
     let torn_tail = match scanned.rest {
         Rest::Torn(end) => {
+            // The zeros behind it go first: on a full disk they are the room for the copy.
+            cut_at(file, segment, end)?;
             let range = scanned.end..end;
             let quarantined = quarantine(disk, file, segment, range, quarantine_dir)?;
             let bytes = end - scanned.end;
@@ -231,11 +233,16 @@ fn cut(
         }
         _ => None,
     };
-    if file.len().map_err(Error::io("measure", &segment.path))? > scanned.end {
-        file.set_len(scanned.end).map_err(Error::io("cut", &segment.path))?;
+    cut_at(file, segment, scanned.end)?;
+    Ok(torn_tail)
+}
+
+fn cut_at(file: &dyn File, segment: &SegmentFile, end: u64) -> Result<(), Error> {
+    if file.len().map_err(Error::io("measure", &segment.path))? > end {
+        file.set_len(end).map_err(Error::io("cut", &segment.path))?;
         file.sync_all().map_err(Error::io("sync", &segment.path))?;
     }
-    Ok(torn_tail)
+    Ok(())
 }
 
 /// Copies a part of a segment, durably.

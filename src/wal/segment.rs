@@ -178,6 +178,19 @@ mod tests {
         assert!(matches!(read(&bytes[..4095], STORE), Err(Error::Corrupt { .. })));
     }
 
+    /// The format is a promise: these bytes must never change without a new version.
+    #[test]
+    fn the_bytes_of_format_1_are_these() {
+        let page = page().encode();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(
+            hex(&page[..48]),
+            "4348494e57414c3101000000020000000909090909090909090909090909090905000000000000004d00000000000000"
+        );
+        assert_eq!(hex(&page[CHECKSUM_AT..]), "f79be911");
+        assert!(page[48..CHECKSUM_AT].iter().all(|byte| *byte == 0));
+    }
+
     #[test]
     fn a_page_under_another_name_is_corruption() {
         let page = Page { first_lsn: Lsn(6), ..page() };

@@ -80,9 +80,21 @@ impl<T> Stock<T> {
 
     /// Makes one file of zeros; `None` when the log ends meanwhile.
     pub(super) fn make(&mut self, bytes: u64) -> Result<Option<Spare>, Error> {
+        self.check_space(bytes)?;
         let path = self.tmp_dir.join(format!("wal-spare-{}", self.made));
         self.made += 1;
         make(self.disk.as_ref(), &path, bytes, &self.shared.stop)
+    }
+
+    /// Asked first, because zeros that do not fit would take the last space from everybody, again and again.
+    fn check_space(&self, bytes: u64) -> Result<(), Error> {
+        let free =
+            self.disk.free_bytes(&self.tmp_dir).map_err(Error::io("ask for free space", &self.tmp_dir))?;
+        if free < bytes.saturating_add(self.shared.options.free_bytes_min) {
+            let full = std::io::ErrorKind::StorageFull.into();
+            return Err(Error::io("make a segment in", &self.tmp_dir)(full));
+        }
+        Ok(())
     }
 
     /// Makes what is lacking.

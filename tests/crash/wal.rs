@@ -30,20 +30,18 @@ pub(crate) struct Seen {
     failed_commits: u64,
     failed_recoveries: u64,
     refused_for_space: u64,
-    rotations: u64,
     removals: u64,
     lost_suffixes: u64,
     clean_closes: u64,
 }
 
 impl Seen {
-    fn counts(&self) -> [u64; 8] {
+    fn counts(&self) -> [u64; 7] {
         [
             self.torn_tails,
             self.failed_commits,
             self.failed_recoveries,
             self.refused_for_space,
-            self.rotations,
             self.removals,
             self.lost_suffixes,
             self.clean_closes,
@@ -59,7 +57,6 @@ impl Seen {
         self.failed_commits += other.failed_commits;
         self.failed_recoveries += other.failed_recoveries;
         self.refused_for_space += other.refused_for_space;
-        self.rotations += other.rotations;
         self.removals += other.removals;
         self.lost_suffixes += other.lost_suffixes;
         self.clean_closes += other.clean_closes;
@@ -131,7 +128,7 @@ impl Round {
 
     /// Ends the life, by a power cut or by killing the process.
     fn cut(&mut self) -> Result<(), String> {
-        self.end = if self.chance(70) { End::PowerCut } else { End::Killed };
+        self.end = if self.chance(60) { End::PowerCut } else { End::Killed };
         self.disk = if self.end == End::PowerCut { self.disk.crash() } else { self.disk.kill() };
         match self.sabotage {
             Sabotage::None => {}
@@ -203,6 +200,7 @@ impl Round {
             segment_bytes: self.random.random_range(2..=6) << 12,
             first_segment_bytes: self.random.random_range(2..=4) << 12,
             spare_segments: self.random.random_range(1..=2),
+            free_bytes_min: self.random.random_range(0..2000),
             batch_records_max: self.random.random_range(1..=20),
             batch_bytes_max: self.random.random_range(64..=8192),
             queue_records_max: 40,
@@ -238,8 +236,8 @@ impl Round {
 
     fn arm_fault(&mut self) {
         match self.random.random_range(0..10) {
-            0..3 => self.arm_any_fault(60),
-            3..5 => {
+            0..4 => self.arm_any_fault(8),
+            4..6 => {
                 let more = self.random.random_range(0..40_000);
                 self.disk.set_capacity(self.disk.used_bytes() + more);
             }
@@ -357,7 +355,6 @@ impl Round {
         match log.remove_below(Lsn(self.model.covered + 1)) {
             Ok(removed) => {
                 self.seen.removals += removed as u64;
-                self.seen.rotations += removed as u64;
                 Ok(())
             }
             // The log itself goes on; the next removal tries again.

@@ -370,6 +370,13 @@ impl Disk for Simulated {
         state.begin(Operation::Sync)?;
         state.names.sync(dir)
     }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        state.names.check_dir(dir)?;
+        Ok(state.capacity_bytes.saturating_sub(state.used_bytes()) as u64)
+    }
 }
 
 struct SimulatedFile {

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
@@ -214,5 +215,34 @@ fn every_rule_of_a_pull_names_its_field() {
         ),
     ] {
         assert_eq!(refusal(pull_json(&format!("{base}{rest}"))), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_decoders(
+        bytes in prop::collection::vec(any::<u8>(), 0..256),
+        text in "[{}\\[\\]\":,=&%+a-z0-9 \\\\]{0,64}",
+    ) {
+        for encoding in [BodyEncoding::Json, BodyEncoding::Form, BodyEncoding::Protobuf] {
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                let _ = decode::<SendRequest<'_>>(encoding, body).and_then(SendRequest::check);
+                let _ = decode::<PullRequest<'_>>(encoding, body).and_then(PullRequest::check);
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_arrives_as_it_was_sent(msg in any::<String>().prop_filter("not empty", |msg| !msg.is_empty())) {
+        let json = serde_json::json!({"target": "b", "target_type": "user", "msg": msg}).to_string();
+        let form = serde_html_form::to_string([("target", "b"), ("target_type", "user"), ("msg", &msg)]).expect("a form");
+        let message = proto::SendReq { target: "b".into(), target_type: "user".into(), msg: msg.clone(), ..Default::default() };
+        for (encoding, body) in [
+            (BodyEncoding::Json, json.into_bytes()),
+            (BodyEncoding::Form, form.into_bytes()),
+            (BodyEncoding::Protobuf, message.encode_to_vec()),
+        ] {
+            prop_assert_eq!(&send_from(encoding, &body).expect("a send").1.msg, &msg);
+        }
     }
 }

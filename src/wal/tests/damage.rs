@@ -85,6 +85,19 @@ fn a_torn_tail_is_cut_and_kept_in_quarantine() {
 }
 
 #[test]
+fn on_a_full_disk_the_torn_tail_takes_the_room_of_the_zeros_behind_it() {
+    let Written { bytes, frames } = written(false);
+    let disk = disk();
+    let torn_at = frames.last().unwrap().0.end - 10;
+    let mut torn = bytes[..torn_at].to_vec();
+    torn.resize(16 << 10, 0);
+    disk.put(&segment_path(1), &torn);
+    disk.set_capacity(disk.used_bytes());
+    let (recovered, records) = read(&disk).unwrap();
+    assert!(recovered.torn_tail.is_some() && records.len() == frames.len() - 1);
+}
+
+#[test]
 fn a_second_torn_tail_at_the_same_place_does_not_replace_the_first() {
     let Written { bytes, frames } = written(false);
     let disk = disk();

@@ -248,6 +248,31 @@ fn a_full_disk_refuses_appends_and_never_fails_an_accepted_one() {
 }
 
 #[test]
+fn a_spare_leaves_room_for_the_snapshot_that_makes_room() {
+    let disk = disk();
+    let (mut log, _) = start(&disk, Options { free_bytes_min: 10_000, ..small() });
+    disk.set_capacity(disk.used_bytes() + (16 << 10) + 9_999);
+    let written = disk.count(Operation::Write);
+    assert!(log.refill().is_err());
+    assert_eq!(disk.count(Operation::Write), written);
+    disk.set_capacity(disk.used_bytes() + (16 << 10) + 10_000);
+    log.refill().unwrap();
+}
+
+#[test]
+fn a_promised_spare_is_not_removed() {
+    let disk = disk();
+    let (mut log, _) = start(&disk, Options { spare_segments: 2, ..small() });
+    log.refill().unwrap();
+    log.append(1, vec![0; 8000], 0).unwrap();
+    log.append(1, vec![0; 8000], 0).unwrap();
+    log.stock.remove_all();
+    assert_eq!(disk.list(tmp_dir()).unwrap().len(), 1);
+    assert_eq!(log.close().unwrap(), Lsn(2));
+    assert_eq!(read(&disk.crash()).unwrap().1.len(), 2);
+}
+
+#[test]
 fn a_start_on_a_full_disk_is_read_only_until_there_is_room() {
     let disk = disk();
     let (log, _) = start(&disk, small());

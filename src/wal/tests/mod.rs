@@ -33,7 +33,12 @@ fn disk() -> Simulated {
 }
 
 fn small() -> Options {
-    Options { segment_bytes: 16 << 10, first_segment_bytes: 16 << 10, ..Options::default() }
+    Options {
+        segment_bytes: 16 << 10,
+        first_segment_bytes: 16 << 10,
+        free_bytes_min: 0,
+        ..Options::default()
+    }
 }
 
 type Read = Vec<(u64, u8, Vec<u8>)>;

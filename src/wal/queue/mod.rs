@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use super::frame::{self, MARKER_BYTES};
+use super::frame;
 use super::segment::{SegmentFile, room_bytes};
 use super::spare::Spare;
 use super::{Error, KINDS, Lsn, Options};
 use crate::config::limits::RECORD_BYTES_MAX;
+
+mod threads;
 
 /// What the log can do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +222,7 @@ impl<T> Shared<T> {
     }
 }
 
-// === for callers ===
+// What callers do; the threads' part is in `threads`.
 impl<T> Shared<T> {
     pub(super) fn append(&self, kind: u8, payload: Vec<u8>, ticket: T) -> Result<Lsn, Refused<T>> {
         assert!(KINDS.contains(&kind), "the log's own kinds are not for callers");
@@ -321,191 +322,5 @@ impl<T> Shared<T> {
         self.work.notify_all();
         self.shortage.notify_all();
         self.synced.notify_all();
-    }
-}
-
-// === for the committer ===
-impl<T> Shared<T> {
-    /// Sleeps until there is something to do, or until `deadline`.
-    pub(super) fn wait_for_work(&self, deadline: Option<Instant>) -> Wake {
-        let mut queue = self.queue();
-        while queue.waiting.is_empty() && queue.ending.is_none() && !queue.sync_wanted {
-            queue.committer_sleeps = true;
-            let Some(deadline) = deadline else {
-                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        queue.committer_sleeps = false;
-        Wake { end: queue.ending, sync_wanted: std::mem::take(&mut queue.sync_wanted) }
-    }
-
-    /// Everything that waits, against an empty vector.
-    pub(super) fn take(&self, into: &mut Vec<Entry<T>>) {
-        std::mem::swap(&mut self.queue().waiting, into);
-    }
-
-    /// A batch is as durable as the mode says; its room in the queue is free.
-    pub(super) fn batch_done(
-        &self,
-        entries: usize,
-        payload_bytes: usize,
-        durable_lsn: Lsn,
-        on_disk: Option<Lsn>,
-    ) {
-        let mut queue = self.queue();
-        queue.records -= entries;
-        queue.payload_bytes -= payload_bytes;
-        if let Some(on_disk) = on_disk {
-            queue.on_disk = on_disk;
-        }
-        drop(queue);
-        self.durable_lsn.store(durable_lsn.0, Ordering::Release);
-        if on_disk.is_some() {
-            self.synced.notify_all();
-        }
-    }
-
-    /// Everything up to here is on the disk.
-    pub(super) fn disk_done(&self, on_disk: Lsn) {
-        self.queue().on_disk = on_disk;
-        self.synced.notify_all();
-    }
-
-    /// Takes room for a seal in the current segment, if nothing waits and there is some.
-    pub(super) fn claim_seal(&self) -> bool {
-        let mut queue = self.queue();
-        let can = queue.waiting.is_empty() && queue.room >= MARKER_BYTES;
-        if can {
-            queue.room -= MARKER_BYTES;
-        }
-        can
-    }
-
-    /// The spare that the queue promised to a record.
-    pub(super) fn take_spare(&self) -> Spare {
-        self.queue().ready.pop_front().expect("only spares that are ready are promised")
-    }
-
-    pub(super) fn segment_begun(&self, segment: SegmentFile) {
-        let mut segments = self.segments();
-        if segments.back().is_some_and(|last| last.first_lsn == segment.first_lsn) {
-            segments.pop_back();
-        }
-        segments.push_back(segment);
-    }
-
-    /// Nothing comes out any more; what waits is dropped, outside of the lock.
-    pub(super) fn fail(&self) {
-        let mut queue = self.queue();
-        self.set_state(&mut queue, State::Failed);
-        queue.ending.get_or_insert(End::Abandon);
-        let waiting = std::mem::take(&mut queue.waiting);
-        drop(queue);
-        self.stop.store(true, Ordering::Relaxed);
-        self.work.notify_all();
-        self.shortage.notify_all();
-        self.synced.notify_all();
-        drop(waiting);
-    }
-
-    /// Drops what waits: the log was left without being closed.
-    pub(super) fn abandon(&self) {
-        let waiting = std::mem::take(&mut self.queue().waiting);
-        drop(waiting);
-    }
-}
-
-// === for the spare thread ===
-impl<T> Shared<T> {
-    /// Sleeps until a spare is wanted; false when there is none to be made any more.
-    pub(super) fn wait_for_shortage(&self) -> bool {
-        let mut queue = self.queue();
-        loop {
-            if queue.ending.is_some() || queue.state == State::Failed {
-                return false;
-            }
-            if queue.unclaimed < self.options.spare_segments {
-                return true;
-            }
-            queue = self.shortage.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Sleeps until it is time to try again, something was removed, or the end.
-    pub(super) fn wait_for_space(&self) {
-        let queue = self.queue();
-        if queue.ending.is_none() && queue.state != State::Failed {
-            drop(self.shortage.wait_timeout(queue, self.options.spare_retry_after));
-        }
-    }
-
-    pub(super) fn wants_spare(&self) -> bool {
-        self.queue().unclaimed < self.options.spare_segments
-    }
-
-    pub(super) fn spare_made(&self, spare: Spare) {
-        let mut queue = self.queue();
-        queue.ready.push_back(spare);
-        queue.unclaimed += 1;
-        queue.spare_failed = false;
-        if queue.state == State::ReadOnly {
-            self.set_state(&mut queue, State::Writable);
-        }
-    }
-
-    /// Whether this is the first failure after a success.
-    pub(super) fn spare_failed(&self) -> bool {
-        !std::mem::replace(&mut self.queue().spare_failed, true)
-    }
-
-    /// The start has published the first segment itself.
-    pub(super) fn set_room(&self, segment_bytes: u64) {
-        self.queue().room = room_bytes(segment_bytes);
-    }
-
-    /// There was no space for the first segment.
-    pub(super) fn start_read_only(&self) {
-        let mut queue = self.queue();
-        queue.spare_failed = true;
-        self.set_state(&mut queue, State::ReadOnly);
-    }
-
-    /// The spares that were not needed.
-    pub(super) fn take_spares(&self) -> VecDeque<Spare> {
-        let mut queue = self.queue();
-        queue.unclaimed = 0;
-        std::mem::take(&mut queue.ready)
-    }
-}
-
-// === for the removal of old segments ===
-impl<T> Shared<T> {
-    fn segments(&self) -> MutexGuard<'_, VecDeque<SegmentFile>> {
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn segment_files(&self) -> Vec<SegmentFile> {
-        self.segments().iter().cloned().collect()
-    }
-
-    /// The oldest segment, if all its records are below `lsn` and another follows.
-    pub(super) fn oldest_below(&self, lsn: Lsn) -> Option<SegmentFile> {
-        let segments = self.segments();
-        segments.get(1).filter(|next| next.first_lsn <= lsn).and_then(|_| segments.front().cloned())
-    }
-
-    pub(super) fn segment_removed(&self, segment: &SegmentFile) {
-        let mut segments = self.segments();
-        if segments.front() == Some(segment) {
-            segments.pop_front();
-        }
-        drop(segments);
-        self.shortage.notify_all();
     }
 }
