@@ -32,16 +32,17 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     drop(untouched);
 }
 
+/// Somebody who hangs gets some of the time, and the end comes within all of it.
 #[test]
-fn a_hanging_connection_holds_up_the_end_only_for_the_drain_timeout() {
-    let mut server = TestServer::start_with(&["--drain-timeout", "300ms", "--body-timeout", "60s"]);
+fn a_hanging_connection_holds_up_the_end_no_longer_than_the_drain_timeout() {
+    let mut server = TestServer::start_with(&["--drain-timeout", "2s", "--body-timeout", "60s"]);
     let mut hanging = stalled_send(&server, "never finished");
     let started = Instant::now();
     server.stop();
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(300), "cut off after {took:?}");
-    assert!(took < Duration::from_secs(5), "took {took:?}");
-    hanging.write(b"!").ok();
+    assert!(took >= Duration::from_millis(500), "cut off after {took:?}");
+    assert!(took < Duration::from_secs(3), "took {took:?}");
+    hanging.write(b"}").ok();
     let left = hanging.read_to_close().expect("the connection is closed");
     assert!(!left.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&left));
 }

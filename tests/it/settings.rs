@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::support::{Arrangement, Finished, Process, TestServer, chinwag, key_path, request};
+use crate::support::{Arrangement, Finished, Process, TestServer, chinwag, key_path};
 
 /// Every setting with a value that works and one that cannot.
 fn settings() -> Vec<(&'static str, String, &'static str)> {
@@ -121,8 +121,8 @@ fn numbers_in_the_file_need_no_quotes() {
     let directory = directory();
     std::fs::write(directory.path().join("chinwag.toml"), "body-limit = 1024\n").expect("a file");
     let server = ready(&directory, serve_in(directory.path()), "snapshots");
-    let bytes = request("POST", "/im.chat/send", &[], &[b' '; 1025]);
-    server.exchange(bytes).assert_error(413, 10001);
+    let reply = server.client("alice").post("/im.chat/send", &[], &[b' '; 1025]);
+    reply.expect("a reply").assert_error(413, 10001);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_bad_key_of_the_file_is_2_with_one_line_that_names_it() {
     }
     for (text, named) in [
         ("no-such-key = 1\n", "no-such-key"),
-        ("data = \"a\"\ndata = \"b\"\n", "data"),
+        ("data = \"a\"\ndata = \"b\"\n", "line 2"),
         ("sync = [\n", "line"),
     ] {
         std::fs::write(directory.path().join("chinwag.toml"), text).expect("a file");
