@@ -20,7 +20,7 @@ pub const GROUP_NAME_BYTES_MAX: usize = 256;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// Longest payload of one log record, in bytes. The largest lawful request body is far below it; the
 /// bound exists so that a damaged length can neither steer recovery nor make it allocate without
-/// end, and so that every record fits into the smallest segment.
+/// end.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Members in one page when the request names no count.
 pub const MEMBERS_PAGE_DEFAULT: u32 = 100;

@@ -74,7 +74,9 @@ pub(crate) struct Conversation;
 
 /// Where an actor's state comes from.
 pub(crate) enum Origin {
-    New(State),
+    /// Nowhere: the conversation begins.
+    New,
+    /// The disk.
     Archive,
 }
 
@@ -104,7 +106,7 @@ impl Actor for Conversation {
     ) -> Result<Residence, ActorProcessingErr> {
         let Start { context, head, origin } = start;
         let resident = match origin {
-            Origin::New(state) => Resident::new(state),
+            Origin::New => Resident::new(State::new((*head.key).clone())),
             Origin::Archive => load(&context, &head.key).await?,
         };
         let residence = Residence { context, head, resident };

@@ -188,7 +188,8 @@ impl Compactor {
         let sizes: Vec<u64> = packs.iter().map(|pack| pack.info().bytes).collect();
         let first = if all { 0 } else { first_of_run(&sizes, self.options.packs_max) };
         // One pack alone is merged only on request: a recall in it may have a text in it too.
-        if packs.len() - first < 2 && !(all && !packs.is_empty()) {
+        let worth_it = if all { 1 } else { 2 };
+        if packs.len() - first < worth_it {
             return;
         }
         match self.merge(&packs[first..], all) {

@@ -17,7 +17,6 @@ use super::actor::{Context, Conversation, Message, Origin, Start};
 use super::admission::{Admission, Permit};
 use super::archive::Archive;
 use super::durable::DurableHead;
-use super::state::State;
 use crate::message::ConversationKey;
 use crate::wal;
 
@@ -127,7 +126,7 @@ impl Directory {
             true => Origin::Archive,
             false => {
                 self.count.fetch_add(1, Ordering::Relaxed);
-                Origin::New(State::new(key.clone()))
+                Origin::New
             }
         };
         let head = Arc::new(DurableHead::new(Arc::new(key.clone())));

@@ -1,5 +1,5 @@
 //! The lock of a data directory. It is a matter of processes, so it goes to the operating system directly and not through
-//! [`Disk`](crate::disk::Disk): a simulated disk has one process only.
+//! [`crate::disk::Disk`]: a simulated disk has one process only.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
