@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::{TestServer, eventually};
+use crate::support::{Page, TestServer, eventually};
 
 const SMALL: [&str; 4] = ["--checkpoint-interval", "1s", "--checkpoint-bytes", "1MiB"];
 
@@ -42,15 +42,9 @@ fn fill(server: &TestServer, life: u32) {
     eventually("a checkpoint", || (checkpoints(server) > before).then_some(()));
 }
 
-fn everything(server: &TestServer) -> Vec<(u32, Vec<String>, Vec<(u32, u32)>)> {
+fn everything(server: &TestServer) -> Vec<Page> {
     let alice = server.client("alice");
-    (0..3)
-        .map(|number| {
-            let page = alice.with(&format!("user {number}")).everything();
-            let texts = page.msgs.iter().map(|msg| format!("{} {}", msg.msg_index, msg.msg)).collect();
-            (page.max_msg_index, texts, page.recalls.into_iter().collect())
-        })
-        .collect()
+    (0..3).map(|number| alice.with(&format!("user {number}")).everything()).collect()
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Finished, TestServer};
+use serde_json::json;
+
+use crate::support::{Finished, TestServer, eventually};
 
 /// A server that was killed after ten messages, each in a batch of its own.
 fn killed_after_ten_messages() -> TestServer {
@@ -22,15 +24,15 @@ fn text(number: u32) -> String {
 
 /// The file of the log that holds `text`, and where.
 fn find(data: &Path, text: &str) -> (PathBuf, usize) {
-    let entries = fs::read_dir(data.join("wal")).expect("the log's directory");
-    entries
-        .map(|entry| entry.expect("an entry").path())
-        .find_map(|path| {
-            let bytes = fs::read(&path).expect("a readable file");
-            let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
-            Some((path, at))
-        })
-        .unwrap_or_else(|| panic!("{text:?} is nowhere in the log"))
+    try_find(&data.join("wal"), text).unwrap_or_else(|| panic!("{text:?} is nowhere in the log"))
+}
+
+/// A file below `directory` that holds `text`, and where.
+fn try_find(directory: &Path, text: &str) -> Option<(PathBuf, usize)> {
+    image(directory).into_iter().find_map(|(path, bytes)| {
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        Some((path, at))
+    })
 }
 
 fn flip(path: &Path, at: usize) {
@@ -46,8 +48,9 @@ fn image(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             all.extend(image(&path));
-        } else {
-            all.push((path.clone(), fs::read(&path).expect("a readable file")));
+        } else if let Ok(bytes) = fs::read(&path) {
+            // A running server may have removed it since.
+            all.push((path, bytes));
         }
     }
     all.sort();
@@ -179,30 +182,84 @@ fn the_log_of_another_store_is_not_taken_for_ones_own() {
     assert_damaged(&one.start_in_vain(), &["wal"]);
 }
 
-#[test]
-fn damage_in_a_checkpoint_is_reported_or_the_one_before_is_used() {
-    let mut server = TestServer::start();
+/// A server that was killed behind a checkpoint of ten messages and one more message.
+fn killed_after_a_checkpoint() -> TestServer {
+    let mut server = TestServer::start_with(&["--checkpoint-interval", "1s"]);
+    let alice = server.client("alice");
+    alice.with("carol").send("in another conversation");
     for number in 1..=10 {
-        server.client("alice").with("bob").send(&text(number));
+        alice.with("bob").send(&text(number));
     }
-    server.stop();
+    eventually("a checkpoint of all ten", || {
+        let manifest = files(&server.data().join("snap"), "manifest").pop();
+        manifest.filter(|_| try_find(&server.data().join("snap"), &text(10)).is_some())
+    });
+    alice.with("bob").send(&text(11));
+    server.kill();
+    server
+}
+
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let all = image(directory).into_iter().map(|(path, _)| path);
+    all.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+#[test]
+fn a_checkpoint_without_damage_is_used() {
+    let mut server = killed_after_a_checkpoint();
     server.start_again();
-    server.client("alice").with("bob").send(&text(11));
-    server.stop();
-    let snapshots = server.data().join("snap");
-    let files = image(&snapshots);
-    for (path, bytes) in &files {
-        let mut damaged = bytes.clone();
-        let middle = damaged.len() / 2;
-        damaged[middle] ^= 0x10;
-        fs::write(path, damaged).expect("a writable file");
-    }
-    let finished = server.try_again();
-    match finished {
-        Some(finished) => assert_damaged(&finished, &[]),
-        None => {
-            let page = server.client("bob").with("alice").beginning();
-            assert_eq!(page.texts(), (1..=11).map(text).collect::<Vec<_>>(), "nothing is lost in silence");
+    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 11);
+}
+
+#[test]
+fn damage_in_the_files_that_name_a_checkpoint_is_65_or_loses_nothing() {
+    for extension in ["manifest", "pack"] {
+        let mut server = killed_after_a_checkpoint();
+        for file in files(&server.data().join("snap"), extension) {
+            let last = fs::metadata(&file).expect("a file").len() as usize - 1;
+            flip(&file, last);
+        }
+        match server.try_again() {
+            Some(finished) => assert_damaged(&finished, &[extension]),
+            None => {
+                let page = server.client("bob").with("alice").beginning();
+                assert_eq!(page.texts(), (1..=11).map(text).collect::<Vec<_>>(), "lost in silence");
+            }
         }
     }
+}
+
+#[test]
+fn a_missing_pack_is_damage() {
+    let server = killed_after_a_checkpoint();
+    for file in files(&server.data().join("snap"), "pack") {
+        fs::remove_file(file).expect("removed");
+    }
+    assert_damaged(&server.start_in_vain(), &["pack"]);
+}
+
+#[test]
+fn a_damaged_conversation_is_refused_and_the_others_are_served() {
+    let mut server = killed_after_a_checkpoint();
+    while let Some((file, at)) = try_find(&server.data().join("snap"), &text(5)) {
+        flip(&file, at);
+    }
+    if let Some(finished) = server.try_again() {
+        // To refuse all of it is lawful too.
+        return assert_damaged(&finished, &["pack"]);
+    }
+    let alice = server.client("alice");
+    for (verb, fields) in [
+        ("pull", json!({"direction": "after", "start_msg_index": 1, "count": 50})),
+        ("send", json!({"msg": "as if nothing had been said"})),
+        ("ack", json!({"msg_index": 1})),
+        ("recall", json!({"msg_index": 1})),
+    ] {
+        let reply = alice.with("bob").call(verb, &fields);
+        assert!(reply.status == 500 || reply.status == 503, "{verb}: {reply:?}");
+        assert!(reply.json()["code"].is_u64(), "{reply:?}");
+    }
+    assert!(server.stderr().contains(".pack"), "the log names the file:\n{}", server.stderr());
+    assert_eq!(alice.with("carol").beginning().texts(), ["in another conversation"]);
+    assert_eq!(alice.with("carol").send("goes on").msg_index, 2);
 }

@@ -255,35 +255,75 @@ fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
+/// A server, those who write to it, and what they were promised.
+struct Run {
+    server: TestServer,
+    writers: Vec<Writer>,
+    names: Vec<Name>,
+    ledger: Mutex<Ledger>,
+    random: StdRng,
+}
+
+impl Run {
+    fn begin(seed: u64) -> Self {
+        let server = TestServer::start_with(&["--checkpoint-interval", "1s", "--checkpoint-bytes", "1MiB"]);
+        let writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();
+        let mut names: Vec<_> = writers.iter().map(|writer| writer.user.clone()).collect();
+        let members: Vec<_> = names.iter().map(String::as_str).collect();
+        server.client(READER).create_group(GROUP, &members);
+        names.push(GROUP.to_owned());
+        Self { server, writers, names, ledger: Mutex::default(), random: StdRng::seed_from_u64(seed) }
+    }
+
+    fn live_and_be_killed(&mut self) {
+        let calls = self.random.random_range(1..600);
+        live(&mut self.server, &mut self.writers, &self.names, &self.ledger, calls);
+    }
+
+    fn check(&self) {
+        check(&self.server, &self.names, &mut lock(&self.ledger));
+    }
+
+    /// The outcomes that are still unknown become known, and change nothing that was promised.
+    fn settle(&mut self) {
+        for writer in &mut self.writers {
+            if let Some(call) = writer.pending.take() {
+                let answer = ask(&self.server.client(&writer.user), &call).expect("the server lives");
+                writer.note(&call, &answer, &mut lock(&self.ledger));
+            }
+        }
+    }
+}
+
 #[test]
 #[allow(clippy::print_stdout, reason = "a failing run has to say how to repeat it")]
 fn nothing_acknowledged_is_lost_and_nothing_seen_is_taken_back() {
     let lives = number_from("CHINWAG_KILL_LIVES").unwrap_or(5);
     let seed = number_from("CHINWAG_KILL_SEED").unwrap_or_else(rand::random);
     println!("repeat the choices with CHINWAG_KILL_SEED={seed} CHINWAG_KILL_LIVES={lives}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut server = TestServer::start_with(&["--checkpoint-interval", "1s", "--checkpoint-bytes", "1MiB"]);
-    let mut writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();
-    let mut names: Vec<_> = writers.iter().map(|writer| writer.user.clone()).collect();
-    let members: Vec<_> = names.iter().map(String::as_str).collect();
-    server.client(READER).create_group(GROUP, &members);
-    names.push(GROUP.to_owned());
-    let ledger = Mutex::new(Ledger::default());
-    for life in 1..=lives {
-        let calls = random.random_range(1..600);
-        println!("life {life}: killed after {calls} acknowledgements");
-        live(&mut server, &mut writers, &names, &ledger, calls);
-        server.start_again();
-        check(&server, &names, &mut lock(&ledger));
+    let mut run = Run::begin(seed);
+    for _ in 0..lives {
+        run.live_and_be_killed();
+        run.server.start_again();
+        run.check();
     }
-    // The outcomes that are still unknown become known, and change nothing that was promised.
-    for writer in &mut writers {
-        if let Some(call) = writer.pending.take() {
-            let answer = ask(&server.client(&writer.user), &call).expect("the server lives");
-            writer.note(&call, &answer, &mut lock(&ledger));
-        }
-    }
-    server.stop();
-    server.start_again();
-    check(&server, &names, &mut lock(&ledger));
+    run.settle();
+    run.server.stop();
+    run.server.start_again();
+    run.check();
+}
+
+/// The control: a server that had lost one life's writes would be found out.
+#[test]
+#[should_panic(expected = "is lost")]
+fn a_life_that_is_forgotten_is_noticed() {
+    let mut run = Run::begin(1);
+    run.live_and_be_killed();
+    let before = run.server.copy_of_data();
+    run.server.start_again();
+    run.check();
+    run.live_and_be_killed();
+    run.server.replace_data(&before);
+    run.server.start_again();
+    run.check();
 }

@@ -12,6 +12,7 @@ mod checkpoints;
 mod damage;
 mod draining;
 mod errors;
+mod full_disk;
 mod groups;
 mod identity;
 mod json;

@@ -113,13 +113,16 @@ fn under_load_nobody_reads_what_was_accepted_while_they_were_out() {
             read
         });
         for _ in 0..30 {
-            owner.group(&group).send("public");
+            let public = owner.group(&group).send("public");
+            let from = json!({"start_msg_index": public.msg_index});
+            assert_eq!(bob.group(&group).pull(&from).texts(), ["public"]);
             change(&owner, "kick", &group, &bob.user);
             owner.group(&group).send("private");
             change(&owner, "add", &group, &bob.user);
         }
         stop.store(true, Ordering::Relaxed);
         let read = reading.join().expect("the reader");
+        assert!(!read.is_empty());
         assert!(read.iter().all(|page| !page.contains("private")));
     });
 }

@@ -187,15 +187,28 @@ fn time_does_not_run_backwards_over_a_restart() {
 
 #[test]
 fn what_was_refused_is_not_there_after_a_restart() {
-    let mut server = TestServer::start();
-    let alice = server.client("alice");
-    alice.with("bob").send("kept");
-    server.client("bob").with("alice").call("recall", &json!({"msg_index": 1})).assert_error(403, 20002);
-    alice.with("bob").call("send", &json!({"msg": "x", "target_type": "nobody"})).assert_error(400, 10001);
-    alice.group("nothing").call("send", &json!({"msg": "x"})).assert_error(404, 22002);
-    server.kill();
-    server.start_again();
-    let page = server.client("alice").with("bob").beginning();
-    assert_eq!((page.texts(), page.max_recall_index), (vec!["kept"], 0));
-    assert_eq!((server.ready().conversations, server.ready().messages), (1, 1));
+    for end in [End::Kill, End::Stop] {
+        let mut server = TestServer::start();
+        let (alice, app) = (server.client("alice"), server.admin("app"));
+        alice.with("bob").send("kept");
+        let index = json!({"msg_index": 1});
+        server.client("bob").with("alice").call("recall", &index).assert_error(403, 20002);
+        alice
+            .with("bob")
+            .call("send", &json!({"msg": "x", "target_type": "nobody"}))
+            .assert_error(400, 10001);
+        alice.group("nothing").call("send", &json!({"msg": "x"})).assert_error(404, 22002);
+        alice.group("nothing either").call("ack", &index).assert_error(404, 22002);
+        alice.group("still nothing").call("recall", &index).assert_error(404, 22002);
+        alice.with("carol").call("recall", &index).assert_error(404, 20001);
+        alice.with("dave").call("ack", &index).assert_error(404, 20001);
+        for verb in ["add", "kick", "leave"] {
+            let body = json!({"group_id": format!("nothing to {verb}"), "user_ids": ["x"]});
+            app.call(&format!("/im.group/{verb}"), &body).assert_error(404, 22002);
+        }
+        end.of(&mut server);
+        let page = server.client("alice").with("bob").beginning();
+        assert_eq!((page.texts(), page.max_recall_index), (vec!["kept"], 0));
+        assert_eq!((server.ready().conversations, server.ready().messages), (1, 1), "{end:?}");
+    }
 }

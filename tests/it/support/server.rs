@@ -228,6 +228,19 @@ impl TestServer {
         None
     }
 
+    /// A copy of the data directory, while no server runs.
+    pub(crate) fn copy_of_data(&self) -> TempDir {
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        copy_files(&self.data, copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of the data directory, while no server runs.
+    pub(crate) fn replace_data(&self, copy: &TempDir) {
+        std::fs::remove_dir_all(&self.data).expect("removed");
+        copy_files(copy.path(), &self.data);
+    }
+
     /// A start on the same directory that is expected to fail.
     pub(crate) fn start_in_vain(&self) -> Finished {
         Process::run(self.arrangement.command(&self.data))
@@ -236,6 +249,18 @@ impl TestServer {
     /// Waits until the health check says that nothing more is taken.
     pub(crate) fn wait_until_draining(&self) {
         eventually("readyz says 503", || (self.ops("GET", "/readyz").status == 503).then_some(()));
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        if from.is_dir() {
+            copy_files(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("copied");
+        }
     }
 }
 
