@@ -128,11 +128,16 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                self.received.extend_from_slice(&buffer[..read]);
-                Ok(())
+        loop {
+            match self.stream.read(&mut buffer) {
+                // A read with a time-out is not taken up again by itself when the process was stopped.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    self.received.extend_from_slice(&buffer[..read]);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
