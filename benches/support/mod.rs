@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chinwag::config;
-use chinwag::conversation::{Conversations, Options, Place, Started, recovery, start};
+use chinwag::conversation::{Calls, Conversations, Options, Place, Started, recovery, start};
 use chinwag::data_dir::DataDir;
 use chinwag::disk::{Disk, Real};
 use chinwag::message::{Address, Draft, Rejection, UserId};
@@ -43,8 +43,11 @@ impl Node {
         let (draining, is_draining) = watch::channel(false);
         let started = {
             let _inside = runtime.enter();
-            let failed = Box::new(|why| panic!("the log failed: {why}"));
-            start(recovered, place, &data.wal_dir(), options, &metrics, is_draining, failed).expect("starts")
+            let calls = Calls {
+                before_first_batch: Box::new(|| {}),
+                on_log_failure: Box::new(|why| panic!("the log failed: {why}")),
+            };
+            start(recovered, place, &data.wal_dir(), options, &metrics, is_draining, calls).expect("starts")
         };
         data.mark_started().expect("marked");
         Self { runtime, started, _draining: draining }
