@@ -2,10 +2,10 @@
 //!
 //! Rules of chat, formats and protocols are none of its business.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Place, Started, checkpoint};
+use crate::conversation::{self, Calls, Place, Started, checkpoint};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
@@ -43,14 +43,6 @@ pub enum Error {
     /// The log cannot be ended.
     #[error("the log failed: {0}")]
     Log(#[from] wal::Error),
-    /// The disk is too full for the first segment of a new store.
-    #[error("{} has no room for a log: free at least {needed} bytes, or take a smaller --segment-bytes", data.display())]
-    NoRoom {
-        /// The data directory.
-        data: PathBuf,
-        /// What has to be free beside the first segment.
-        needed: u64,
-    },
     /// Keys cannot be read or made.
     #[error(transparent)]
     Auth(#[from] auth::Error),
@@ -83,7 +75,9 @@ impl Error {
             Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
             Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
-            Self::NoRoom { .. } => exit::CANNOT_USE,
+            Self::Auth(auth::Error::Io { source, .. }) if source.kind() != ErrorKind::NotFound => {
+                exit::CANNOT_USE
+            }
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
@@ -124,13 +118,24 @@ fn recovery_exit_code(why: &recovery::Error) -> u8 {
 }
 
 fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
-    if matches!(why, snapshot::Error::Io { .. }) { exit::DISK } else { exit::DAMAGED }
+    match why {
+        snapshot::Error::Io { source, .. } => io_exit_code(source),
+        _ => exit::DAMAGED,
+    }
+}
+
+fn io_exit_code(source: &std::io::Error) -> u8 {
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => exit::CANNOT_USE,
+        _ => exit::DISK,
+    }
 }
 
 fn log_exit_code(why: &wal::Error) -> u8 {
     use wal::Error::{Closed, Failed, Io, Options, Panicked};
     match why {
-        Io { .. } | Failed | Closed => exit::DISK,
+        Io { source, .. } => io_exit_code(source),
+        Failed | Closed => exit::DISK,
         Options(_) | Panicked => exit::OTHER,
         _ => exit::DAMAGED,
     }
@@ -152,8 +157,9 @@ pub async fn run(config: config::Serve) -> Result<(), Error> {
 
 /// Recovered and started.
 struct Node {
-    /// Held as long as the process uses the directory.
-    _lock: Lock,
+    /// Never given back by this process: a thread may still write when everything else has ended.
+    /// The system takes it back with the process.
+    _lock: ManuallyDrop<Lock>,
     started: Started,
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
@@ -170,9 +176,9 @@ struct Found {
 impl Node {
     fn start(config: &config::Serve) -> Result<Self, Error> {
         // Before anything is read or removed.
-        let lock = Lock::acquire(&config.data)?;
+        let lock = ManuallyDrop::new(Lock::acquire(&config.data)?);
         let disk: Arc<dyn Disk> = Arc::new(Real);
-        let mut data = DataDir::open(disk.clone(), &config.data)?;
+        let data = DataDir::open(disk.clone(), &config.data)?;
         let verifier = Arc::new(auth::Verifier::open(config)?);
         let place = place_in(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
@@ -180,20 +186,16 @@ impl Node {
         report(&recovered, &metrics);
         let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let started = conversation::start(
-            recovered,
-            place,
-            &data.wal_dir(),
-            options(config),
-            &metrics,
-            is_draining,
-            Box::new(give_up),
-        )?;
-        // Nothing to read and no room to write: a start that seems to work would only be found out later.
-        if !started.log_has_begun() {
-            return Err(Error::NoRoom { data: config.data.clone(), needed: config.segment_bytes });
+        let wal_dir = data.wal_dir();
+        let data = Arc::new(Mutex::new(data));
+        let calls =
+            Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
+        let started =
+            conversation::start(recovered, place, &wal_dir, options(config), &metrics, is_draining, calls)?;
+        // On a full disk the log begins only with its first batch.
+        if started.log_has_begun() {
+            mark_started(&data)?;
         }
-        data.mark_started()?;
         Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
     }
 
@@ -307,12 +309,27 @@ fn report(recovered: &Recovered, metrics: &Metrics) {
     }
 }
 
+/// From here on a log that is missing is damage.
+fn mark_started(data: &Mutex<DataDir>) -> Result<(), data_dir::Error> {
+    data.lock().unwrap_or_else(PoisonError::into_inner).mark_started()
+}
+
+/// On the log's thread, before anything is acknowledged.
+fn mark_or_give_up(data: Arc<Mutex<DataDir>>) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        if let Err(why) = mark_started(&data) {
+            error!(%why, "cannot note that the log has begun; stopping before anything is acknowledged");
+            std::process::exit(i32::from(exit::DISK));
+        }
+    })
+}
+
 /// On the log's thread: nothing further was acknowledged. The answers that say so get a moment to
 /// leave; then the process ends, and recovery starts from the disk.
 fn give_up(why: wal::Error) {
     error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
     std::thread::sleep(FAREWELL);
-    std::process::exit(i32::from(exit::DISK));
+    std::process::exit(i32::from(log_exit_code(&why)));
 }
 
 /// A listener and the address it got.

@@ -166,7 +166,7 @@ impl State {
             return Ok(Decision::Already(message.recall_index));
         }
         let timestamp_ns = self.next_timestamp_ns(now_ns);
-        refuse_late_recall(window, timestamp_ns - message.timestamp_ns)?;
+        refuse_late_recall(window, timestamp_ns.saturating_sub(message.timestamp_ns))?;
         let recall_index = self.history.newest_recall() + 1;
         let record = Record::Recall(RecallV1 {
             key: KeyV1::of(key),
