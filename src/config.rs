@@ -77,6 +77,8 @@ pub struct Serve {
     pub checkpoint_interval: Duration,
     /// Most bytes of log between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// Size of a segment of the log, in bytes ([`limits::SEGMENT_BYTES`]).
+    pub segment_bytes: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -173,11 +175,12 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     let size = |key, default, allowed| layers.one(key, default, |text| value::size_bytes(text, allowed));
     let connections = |text: &str| value::whole_number(text, &limits::CONNECTIONS);
     let window = |text: &str| value::optional_duration(text, &limits::RECALL_WINDOW);
+    let body_limit_bytes = size("body-limit", "64KiB", &limits::BODY_BYTES)?;
     Ok(Serve {
         listen: layers.one("listen", "127.0.0.1:8000", value::address)?,
         ops: layers.one("ops", "127.0.0.1:8001", value::address)?,
         data: data(layers)?,
-        body_limit_bytes: to_usize(size("body-limit", "64KiB", &limits::BODY_BYTES)?),
+        body_limit_bytes: to_usize(body_limit_bytes),
         sync: layers.one("sync", "always", value::sync_mode)?,
         sync_interval: time("sync-interval", "50ms", &limits::SYNC_INTERVAL)?,
         header_timeout: time("header-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
@@ -189,12 +192,19 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
         checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
         checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
+        segment_bytes: segment_bytes(layers, body_limit_bytes)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
         issuer: layers.optional("issuer", value::name)?,
         log_level: layers.one("log-level", "info", value::log_level)?,
     })
+}
+
+fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
+    let least = (body_limit_bytes * limits::BODIES_PER_SEGMENT_MIN).max(*limits::SEGMENT_BYTES.start());
+    let allowed = least..=*limits::SEGMENT_BYTES.end();
+    layers.one("segment-bytes", "64MiB", |text| value::size_bytes(text, &allowed))
 }
 
 fn data(layers: &Layers) -> Result<PathBuf, Error> {

@@ -276,6 +276,9 @@ fn options(config: &config::Serve) -> conversation::Options {
     conversation::Options {
         log: wal::Options {
             sync,
+            segment_bytes: config.segment_bytes,
+            first_segment_bytes: defaults.log.first_segment_bytes.min(config.segment_bytes),
+            free_bytes_min: config.segment_bytes,
             // Permits refuse first: then the caller hears it before any work was done.
             queue_records_max: admission.in_flight_max,
             queue_bytes_max: admission.in_flight_bytes_max,

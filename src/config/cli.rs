@@ -89,6 +89,9 @@ pub(super) struct ServeFlags {
     /// Most log between two checkpoints [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     checkpoint_bytes: Option<String>,
+    /// Size of one file of the log; one is made ahead, and as much is left free [default: 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    segment_bytes: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -151,6 +154,7 @@ impl ServeFlags {
             ("drain-timeout", one(self.drain_timeout)),
             ("checkpoint-interval", one(self.checkpoint_interval)),
             ("checkpoint-bytes", one(self.checkpoint_bytes)),
+            ("segment-bytes", one(self.segment_bytes)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

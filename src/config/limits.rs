@@ -59,6 +59,11 @@ pub const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=D
 pub const CHECKPOINT_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// `--checkpoint-bytes`, in bytes of log between two checkpoints.
 pub const CHECKPOINT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
+/// `--segment-bytes`: below 256 KiB the log rotates more than it writes; it names places in a
+/// segment with 32 bits.
+pub const SEGMENT_BYTES: RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 1024;
+/// A segment is at least so many times `--body-limit`: every lawful call has to fit into one.
+pub const BODIES_PER_SEGMENT_MIN: u64 = 4;
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 
