@@ -6,6 +6,7 @@
 mod cli;
 mod layers;
 pub mod limits;
+mod memory;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -79,6 +80,11 @@ pub struct Serve {
     pub checkpoint_bytes: u64,
     /// Size of a segment of the log, in bytes ([`limits::SEGMENT_BYTES`]).
     pub segment_bytes: u64,
+    /// How long a conversation must be unused to leave memory.
+    pub idle_after: Duration,
+    /// How much memory conversations may take together, in bytes; over it, the least recently used
+    /// leave.
+    pub memory_limit_bytes: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -193,6 +199,8 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
         checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
         segment_bytes: segment_bytes(layers, body_limit_bytes)?,
+        idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
+        memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
@@ -237,6 +245,12 @@ fn data_of_the_server(
         }
     }
     data(&Layers::read(settings, environment)?)
+}
+
+fn half_of_memory() -> String {
+    (memory::available_bytes() / 2)
+        .clamp(*limits::MEMORY_BYTES.start(), *limits::MEMORY_BYTES.end())
+        .to_string()
 }
 
 /// Every size here has an upper bound far below what 32 bits hold.

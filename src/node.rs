@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Calls, Place, Started, checkpoint};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
@@ -287,6 +287,10 @@ fn options(config: &config::Serve) -> conversation::Options {
         checkpoint: checkpoint::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,
+        },
+        passivation: passivation::Options {
+            idle_after: config.idle_after,
+            memory_bytes_max: config.memory_limit_bytes,
         },
         recall_window: config.recall_window,
         ..defaults

@@ -52,6 +52,8 @@ fn with_no_flags_every_setting_has_its_documented_default() {
     assert_eq!((serve.connections, serve.rate, serve.recall_window), (10_000, None, None));
     assert_eq!((serve.checkpoint_interval, serve.checkpoint_bytes), (Duration::from_secs(60), 64 << 20));
     assert_eq!(serve.segment_bytes, 64 << 20);
+    assert_eq!(serve.idle_after, Duration::from_secs(300));
+    assert!(limits::MEMORY_BYTES.contains(&serve.memory_limit_bytes));
     assert_eq!(serve.log_level, LevelFilter::INFO);
 }
 
