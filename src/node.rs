@@ -19,8 +19,8 @@ use crate::conversation::recovery::{self, Recovered};
 use crate::conversation::{self, Place, Started, checkpoint};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
+use crate::exit;
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
-use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal;
 
@@ -69,60 +69,14 @@ impl Error {
     /// The exit code of the contract, section 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::DataDir(why) => data_dir_exit_code(why),
-            Self::Recovery(why) => recovery_exit_code(why),
-            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
-            Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
+            Self::DataDir(why) => exit::of_data_dir(why),
+            Self::Recovery(why) => exit::of_recovery(why),
+            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => exit::of_log(why),
+            Self::Start(conversation::start::Error::Snapshot(why)) => exit::of_snapshot(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
-    }
-}
-
-/// Exit codes of the contract, section 1.
-pub mod exit {
-    /// Anything else.
-    pub const OTHER: u8 = 1;
-    /// Bad usage or configuration.
-    pub const USAGE: u8 = 2;
-    /// Damaged data.
-    pub const DAMAGED: u8 = 65;
-    /// The data directory is in use or not writable.
-    pub const CANNOT_USE: u8 = 73;
-    /// The disk failed.
-    pub const DISK: u8 = 74;
-}
-
-fn data_dir_exit_code(why: &data_dir::Error) -> u8 {
-    match why {
-        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } | data_dir::Error::Absent(_) => {
-            exit::CANNOT_USE
-        }
-        data_dir::Error::Damaged { .. } | data_dir::Error::TooNew { .. } => exit::DAMAGED,
-        data_dir::Error::Io { .. } => exit::DISK,
-        data_dir::Error::NoRandom(_) => exit::OTHER,
-    }
-}
-
-fn recovery_exit_code(why: &recovery::Error) -> u8 {
-    match why {
-        recovery::Error::Snapshot(why) => snapshot_exit_code(why),
-        recovery::Error::Log(why) => log_exit_code(why),
-        recovery::Error::LogEndsEarly { .. } => exit::DAMAGED,
-    }
-}
-
-fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
-    if matches!(why, snapshot::Error::Io { .. }) { exit::DISK } else { exit::DAMAGED }
-}
-
-fn log_exit_code(why: &wal::Error) -> u8 {
-    use wal::Error::{Closed, Failed, Io, Options, Panicked};
-    match why {
-        Io { .. } | Failed | Closed => exit::DISK,
-        Options(_) | Panicked => exit::OTHER,
-        _ => exit::DAMAGED,
     }
 }
 
@@ -164,7 +118,7 @@ impl Node {
         let disk: Arc<dyn Disk> = Arc::new(Real);
         let mut data = DataDir::open(disk.clone(), &config.data)?;
         let verifier = Arc::new(auth::Verifier::open(config)?);
-        let place = place_in(&data, disk);
+        let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
         let metrics = Arc::new(Metrics::new(config.sync));
         report(&recovered, &metrics);
@@ -236,17 +190,6 @@ struct Serving {
     edge: JoinHandle<()>,
     ops: JoinHandle<()>,
     stopping: watch::Sender<bool>,
-}
-
-fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
-    Place {
-        disk,
-        snap_dir: data.snap_dir(),
-        tmp_dir: data.tmp_dir(),
-        quarantine_dir: data.quarantine_dir(),
-        store: data.format().store,
-        epoch: data.format().epoch,
-    }
 }
 
 fn options(config: &config::Serve) -> conversation::Options {

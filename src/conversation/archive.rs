@@ -16,6 +16,8 @@ use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
 use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
 
+pub(crate) mod survey;
+
 /// Why a conversation cannot be brought into memory. It is damaged, not absent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -142,7 +144,8 @@ impl Archive {
         Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
     }
 
-    fn load_chunks(&self, key: &ConversationKey) -> Result<Option<State>, Error> {
+    /// What the packs have of a conversation, without the tail.
+    pub(crate) fn load_chunks(&self, key: &ConversationKey) -> Result<Option<State>, Error> {
         let bytes = encode_key(key);
         let mut loader = None;
         for pack in self.packs().iter() {

@@ -19,7 +19,9 @@ fn log_of(batches: &[&[&[u8]]]) -> Simulated {
     let disk = disk();
     let (mut log, _) = start(&disk, small());
     for batch in batches {
-        batch.iter().for_each(|payload| drop(log.append(1, payload.to_vec(), 0).unwrap()));
+        for payload in *batch {
+            log.append(1, payload.to_vec(), 0).unwrap();
+        }
         log.commit().unwrap();
     }
     disk.crash()
