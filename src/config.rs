@@ -6,6 +6,7 @@
 mod cli;
 mod layers;
 pub mod limits;
+mod moment;
 #[cfg(test)]
 mod tests;
 mod tool;
@@ -22,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
 use layers::{Environment, Layers};
+pub use moment::Moment;
 pub use tool::Tool;
 
 /// When a send is acknowledged.
@@ -79,6 +81,8 @@ pub struct Serve {
     pub checkpoint_interval: Duration,
     /// Most bytes of log between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// How long the log is kept after no snapshot needs it; `None`: not at all.
+    pub keep_log: Option<Duration>,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -172,6 +176,8 @@ impl Command {
             cli::Flags::Inspect(flags) => Ok(Self::Tool(tool::inspect(flags)?)),
             cli::Flags::Export(flags) => Ok(Self::Tool(tool::export(flags)?)),
             cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
+            cli::Flags::Backup(flags) => Ok(Self::Tool(tool::backup(flags, &environment)?)),
+            cli::Flags::Restore(flags) => Ok(Self::Tool(tool::restore(flags)?)),
         }
     }
 }
@@ -183,7 +189,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     let window = |text: &str| value::optional_duration(text, &limits::RECALL_WINDOW);
     Ok(Serve {
         listen: layers.one("listen", "127.0.0.1:8000", value::address)?,
-        ops: layers.one("ops", "127.0.0.1:8001", value::address)?,
+        ops: ops(layers)?,
         data: data(layers)?,
         body_limit_bytes: to_usize(size("body-limit", "64KiB", &limits::BODY_BYTES)?),
         sync: layers.one("sync", "always", value::sync_mode)?,
@@ -197,6 +203,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
         checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
         checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
+        keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
@@ -226,15 +233,30 @@ fn data_of_the_server(
     config_flag: Option<String>,
     environment: Environment<'_>,
 ) -> Result<PathBuf, Error> {
+    data(&layers_of_the_server(data_flag, None, config_flag, environment)?)
+}
+
+/// The settings that `serve` would find here with these flags.
+fn layers_of_the_server(
+    data_flag: Option<String>,
+    ops_flag: Option<String>,
+    config_flag: Option<String>,
+    environment: Environment<'_>,
+) -> Result<Layers, Error> {
     let mut settings = cli::ServeFlags::default().into_settings();
     for (key, values) in &mut settings {
         match *key {
             "data" => values.extend(data_flag.clone()),
+            "ops" => values.extend(ops_flag.clone()),
             "config" => values.extend(config_flag.clone()),
             _ => {}
         }
     }
-    data(&Layers::read(settings, environment)?)
+    Layers::read(settings, environment)
+}
+
+fn ops(layers: &Layers) -> Result<SocketAddr, Error> {
+    layers.one("ops", "127.0.0.1:8001", value::address)
 }
 
 /// Every size here has an upper bound far below what 32 bits hold.

@@ -20,9 +20,11 @@ use crate::conversation::{self, Place, Started, checkpoint};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
+use crate::http::admin::{Admin, BackedUp, Orders};
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
+use crate::message::Rejection;
 use crate::telemetry::Metrics;
-use crate::wal;
+use crate::{tools, wal};
 
 /// After the log has failed, so long for the answers that say so to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -102,6 +104,7 @@ struct Node {
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
     draining: watch::Sender<bool>,
+    format: data_dir::Format,
     found: Found,
 }
 
@@ -134,7 +137,8 @@ impl Node {
             Box::new(give_up),
         )?;
         data.mark_started()?;
-        Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
+        let format = data.format().clone();
+        Ok(Self { _lock: lock, started, verifier, metrics, draining, format, found })
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
@@ -149,8 +153,25 @@ impl Node {
             self.draining.subscribe(),
         );
         let (stopping, is_stopping) = watch::channel(false);
-        let ops = http::ops::serve(ops, self.metrics.clone(), self.readiness(), options, is_stopping);
+        let (metrics, readiness) = (self.metrics.clone(), self.readiness());
+        let ops = http::ops::serve(ops, metrics, readiness, self.admin(config), options, is_stopping);
         Serving { edge, ops, stopping }
+    }
+
+    /// What an operator may order; each order may take minutes.
+    fn admin(&self, config: &config::Serve) -> Admin {
+        let (operator, root, format) = (self.started.operator(), config.data.clone(), self.format.clone());
+        let snapshot = self.started.operator();
+        let orders = Orders {
+            snapshot: Box::new(move |compact| snapshot.checkpoint(compact).map_err(|why| why.to_string())),
+            backup: Box::new(move |to| {
+                let copied = tools::backup_running(&root, &format, &operator, to).map_err(admin_refusal)?;
+                let tools::Copied { files, linked, bytes, last_lsn } = copied;
+                info!(to = %to.display(), files, linked, bytes, last_lsn, "backed up");
+                Ok(BackedUp { files, linked, bytes, last_lsn })
+            }),
+        };
+        Admin::new(self.verifier.clone(), orders)
     }
 
     fn readiness(&self) -> ReadinessProbe {
@@ -185,6 +206,14 @@ impl Node {
     }
 }
 
+/// What the operator can put right is theirs to read; the rest goes to the log.
+fn admin_refusal(why: tools::Error) -> Rejection {
+    match why {
+        tools::Error::CannotUse { .. } | tools::Error::Refused(_) => Rejection::Invalid(why.to_string()),
+        why => Rejection::Broken(why.to_string()),
+    }
+}
+
 /// What answers clients and operators.
 struct Serving {
     edge: JoinHandle<()>,
@@ -212,6 +241,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,
         },
+        keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
         ..defaults
     }

@@ -59,6 +59,8 @@ pub const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=D
 pub const CHECKPOINT_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// `--checkpoint-bytes`, in bytes of log between two checkpoints.
 pub const CHECKPOINT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
+/// `--keep-log`: under a minute no restore can use it; a year of log is an archive's business.
+pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24 * 366);
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 

@@ -84,6 +84,9 @@ pub enum Error {
     /// only in the log, so the log is kept until a restart or a repair.
     #[error("no chunks from {0}: the log is kept until a restart can read it")]
     Quarantined(ConversationKey),
+    /// The node stops.
+    #[error("the node stops and takes its last checkpoint by itself")]
+    Stopped,
 }
 
 enum Order {
@@ -152,13 +155,9 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Takes a checkpoint now. Blocks.
-    pub(crate) fn take_now(&self) -> Result<(), Error> {
-        let (done, answer) = mpsc::sync_channel(1);
-        if self.orders.send(Order::Now(done)).is_err() {
-            return Ok(());
-        }
-        answer.recv().unwrap_or(Ok(()))
+    /// The way to ask for one.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { orders: self.orders.clone() }
     }
 
     /// Takes the last checkpoint and ends the thread. Blocks.
@@ -167,6 +166,21 @@ impl Checkpoints {
         if self.thread.join().is_err() {
             error!("the checkpoint thread panicked");
         }
+    }
+}
+
+/// Asks the thread for a checkpoint and hears how it went. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Caller {
+    /// Takes a checkpoint now. Blocks.
+    pub(crate) fn take_now(&self) -> Result<(), Error> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.orders.send(Order::Now(done)).map_err(|_| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
     }
 }
 

@@ -89,6 +89,16 @@ impl Nudge {
         self.bell.lock().look = true;
         self.bell.rang.notify_all();
     }
+
+    /// Merges all packs into one, at full speed. Blocks until it is done.
+    pub(crate) fn merge_all(&self) {
+        let mut wanted = self.bell.lock();
+        wanted.all = true;
+        self.bell.rang.notify_all();
+        let ended = wanted.ended;
+        let done = |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
+        drop(self.bell.rang.wait_while(wanted, done));
+    }
 }
 
 impl Bell {
@@ -139,16 +149,6 @@ impl Compaction {
     /// What a checkpoint rings.
     pub(crate) fn nudge(&self) -> Nudge {
         Nudge { bell: self.bell.clone() }
-    }
-
-    /// Merges all packs into one, at full speed. Blocks until it is done.
-    pub(crate) fn merge_all(&self) {
-        let mut wanted = self.bell.lock();
-        wanted.all = true;
-        self.bell.rang.notify_all();
-        let ended = wanted.ended;
-        let done = |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
-        drop(self.bell.rang.wait_while(wanted, done));
     }
 
     /// Ends the thread; a merge under way is given up. Blocks.

@@ -37,6 +37,7 @@ mod directory;
 mod durable;
 pub(crate) mod group;
 pub(crate) mod history;
+mod kept_log;
 pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;
@@ -47,7 +48,7 @@ pub mod start;
 pub mod state;
 
 pub use self::publisher::Place;
-pub use self::start::{Options, Started, start};
+pub use self::start::{Operator, Options, Started, start};
 
 /// The handle to every conversation of this node. Cheap to clone.
 #[derive(Clone)]
