@@ -1,5 +1,7 @@
 //! Which error ends the process with which code (contract, section 1): the one list of them.
 
+use std::io::{self, ErrorKind};
+
 use crate::conversation::recovery;
 use crate::{data_dir, snapshot, wal};
 
@@ -34,13 +36,24 @@ pub(crate) fn of_recovery(why: &recovery::Error) -> u8 {
 }
 
 pub(crate) fn of_snapshot(why: &snapshot::Error) -> u8 {
-    if matches!(why, snapshot::Error::Io { .. }) { DISK } else { DAMAGED }
+    match why {
+        snapshot::Error::Io { source, .. } => of_io(source),
+        _ => DAMAGED,
+    }
+}
+
+pub(crate) fn of_io(source: &io::Error) -> u8 {
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => CANNOT_USE,
+        _ => DISK,
+    }
 }
 
 pub(crate) fn of_log(why: &wal::Error) -> u8 {
     use wal::Error::{Closed, Failed, Io, Options, Panicked};
     match why {
-        Io { .. } | Failed | Closed => DISK,
+        Io { source, .. } => of_io(source),
+        Failed | Closed => DISK,
         Options(_) | Panicked => OTHER,
         _ => DAMAGED,
     }

@@ -2,9 +2,10 @@
 //!
 //! Rules of chat, formats and protocols are none of its business.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Place, Started, checkpoint};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
@@ -76,6 +77,9 @@ impl Error {
             Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => exit::of_log(why),
             Self::Start(conversation::start::Error::Snapshot(why)) => exit::of_snapshot(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
+            Self::Auth(auth::Error::Io { source, .. }) if source.kind() != ErrorKind::NotFound => {
+                exit::CANNOT_USE
+            }
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
@@ -98,8 +102,9 @@ pub async fn run(config: config::Serve) -> Result<(), Error> {
 
 /// Recovered and started.
 struct Node {
-    /// Held as long as the process uses the directory.
-    _lock: Lock,
+    /// Never given back by this process: a thread may still write when everything else has ended.
+    /// The system takes it back with the process.
+    _lock: ManuallyDrop<Lock>,
     started: Started,
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
@@ -117,9 +122,9 @@ struct Found {
 impl Node {
     fn start(config: &config::Serve) -> Result<Self, Error> {
         // Before anything is read or removed.
-        let lock = Lock::acquire(&config.data)?;
+        let lock = ManuallyDrop::new(Lock::acquire(&config.data)?);
         let disk: Arc<dyn Disk> = Arc::new(Real);
-        let mut data = DataDir::open(disk.clone(), &config.data)?;
+        let data = DataDir::open(disk.clone(), &config.data)?;
         let verifier = Arc::new(auth::Verifier::open(config)?);
         let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
@@ -127,17 +132,17 @@ impl Node {
         report(&recovered, &metrics);
         let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let started = conversation::start(
-            recovered,
-            place,
-            &data.wal_dir(),
-            options(config),
-            &metrics,
-            is_draining,
-            Box::new(give_up),
-        )?;
-        data.mark_started()?;
+        let wal_dir = data.wal_dir();
         let format = data.format().clone();
+        let data = Arc::new(Mutex::new(data));
+        let calls =
+            Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
+        let started =
+            conversation::start(recovered, place, &wal_dir, options(config), &metrics, is_draining, calls)?;
+        // On a full disk the log begins only with its first batch.
+        if started.log_has_begun() {
+            mark_started(&data)?;
+        }
         Ok(Self { _lock: lock, started, verifier, metrics, draining, format, found })
     }
 
@@ -232,6 +237,9 @@ fn options(config: &config::Serve) -> conversation::Options {
     conversation::Options {
         log: wal::Options {
             sync,
+            segment_bytes: config.segment_bytes,
+            first_segment_bytes: defaults.log.first_segment_bytes.min(config.segment_bytes),
+            free_bytes_min: config.segment_bytes,
             // Permits refuse first: then the caller hears it before any work was done.
             queue_records_max: admission.in_flight_max,
             queue_bytes_max: admission.in_flight_bytes_max,
@@ -242,6 +250,10 @@ fn options(config: &config::Serve) -> conversation::Options {
             log_bytes: config.checkpoint_bytes,
         },
         keep_log: config.keep_log.unwrap_or_default(),
+        passivation: passivation::Options {
+            idle_after: config.idle_after,
+            memory_bytes_max: config.memory_limit_bytes,
+        },
         recall_window: config.recall_window,
         ..defaults
     }
@@ -263,12 +275,27 @@ fn report(recovered: &Recovered, metrics: &Metrics) {
     }
 }
 
+/// From here on a log that is missing is damage.
+fn mark_started(data: &Mutex<DataDir>) -> Result<(), data_dir::Error> {
+    data.lock().unwrap_or_else(PoisonError::into_inner).mark_started()
+}
+
+/// On the log's thread, before anything is acknowledged.
+fn mark_or_give_up(data: Arc<Mutex<DataDir>>) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        if let Err(why) = mark_started(&data) {
+            error!(%why, "cannot note that the log has begun; stopping before anything is acknowledged");
+            std::process::exit(i32::from(exit::DISK));
+        }
+    })
+}
+
 /// On the log's thread: nothing further was acknowledged. The answers that say so get a moment to
 /// leave; then the process ends, and recovery starts from the disk.
 fn give_up(why: wal::Error) {
     error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
     std::thread::sleep(FAREWELL);
-    std::process::exit(i32::from(exit::DISK));
+    std::process::exit(i32::from(exit::of_log(&why)));
 }
 
 /// A listener and the address it got.

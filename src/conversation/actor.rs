@@ -5,6 +5,7 @@
 //! travel through the log as a ticket.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) recall_window: Option<Duration>,
     /// Changes only when a restore took history back.
     pub(crate) epoch: u32,
+    /// Conversations in which something has happened, in memory or not.
+    pub(crate) count: AtomicUsize,
 }
 
 /// What a caller wants of a conversation.
@@ -110,6 +113,7 @@ impl Actor for Conversation {
             Origin::Archive => load(&context, &head.key).await?,
         };
         let residence = Residence { context, head, resident };
+        residence.head.weigh(residence.state().bytes());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
     }
@@ -193,7 +197,13 @@ impl Residence {
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         let window = self.context.recall_window;
+        let newest = self.head.durable().messages;
         let decision = self.state().recall(key, &caller.user, msg_index, window, now_ns());
+        let decision = decision.map_err(|rejection| match rejection {
+            // What is not durable yet is nobody's business.
+            Rejection::NoSuchMessage { asked, .. } => Rejection::NoSuchMessage { asked, newest },
+            other => other,
+        });
         self.settle(decision, Outcome::Recalled, reply)
     }
 
@@ -274,9 +284,12 @@ impl Residence {
         let payload = record.encode();
         let hash = extend_hash(self.state().hash, kind, &payload);
         let durable = self.heads_with(record);
-        let ticket = Ticket { head: self.head.clone(), durable, outcome, reply };
+        let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
+                if !self.state().has_begun() {
+                    self.context.count.fetch_add(1, Ordering::Relaxed);
+                }
                 self.resident.state.apply(record, lsn.0, hash)?;
                 self.head.weigh(self.state().bytes());
                 Ok(())
@@ -316,7 +329,8 @@ impl Residence {
         if self.head.lsn() >= self.state().applied_lsn {
             return reply.send(Ok(outcome));
         }
-        let ticket = Ticket { head: self.head.clone(), durable: self.heads(), outcome, reply };
+        let barrier_lsn = Some(self.state().applied_lsn);
+        let ticket = Ticket { head: self.head.clone(), durable: self.heads(), barrier_lsn, outcome, reply };
         if let Err(refused) = self.context.log.barrier(ticket) {
             refuse(refused.ticket.reply, refused.reason);
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::chunk::{self, Loader, Saved, Summary};
 use super::codec;
-use super::record::{Record, encode_key, extend_hash};
+use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
@@ -66,8 +66,9 @@ pub(crate) struct TailRecord {
     pub(crate) payload: Box<[u8]>,
 }
 
-/// The records of one conversation in the tail, in their order.
-type Tail = HashMap<u128, Vec<TailRecord>>;
+/// The records of each conversation in the tail, in their order. Shared with whoever loads one, so
+/// that nobody waits while a long tail is copied.
+type Tail = HashMap<u128, Arc<Vec<TailRecord>>>;
 
 /// What is on disk.
 pub(crate) struct Archive {
@@ -93,7 +94,7 @@ impl Archive {
     /// True when it is the conversation's first in the tail.
     pub(crate) fn hold(&self, hash: u128, record: TailRecord) -> bool {
         let mut tail = self.tail();
-        let records = tail.entry(hash).or_default();
+        let records = Arc::make_mut(tail.entry(hash).or_default());
         records.push(record);
         records.len() == 1
     }
@@ -119,6 +120,12 @@ impl Archive {
         in_packs || self.tail().contains_key(&key_hash(&self.store, &bytes))
     }
 
+    /// The first record of the conversation in the tail.
+    pub(crate) fn tail_begins_at(&self, key: &ConversationKey) -> Option<u64> {
+        let hash = self.hash_of_bytes(&encode_key(key));
+        self.tail().get(&hash)?.first().map(|record| record.lsn)
+    }
+
     /// How much of the conversation the packs have.
     pub(crate) fn saved(&self, key: &ConversationKey) -> Saved {
         let bytes = encode_key(key);
@@ -129,7 +136,8 @@ impl Archive {
     /// Brings a conversation into memory; `None` when nothing of it is here.
     pub(crate) fn load(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
         let loaded = self.load_chunks(key)?;
-        let hash = self.hash_of_bytes(&encode_key(key));
+        let key_bytes = encode_key(key);
+        let hash = self.hash_of_bytes(&key_bytes);
         // Taken out only after it was applied: a failed load must not lose it.
         let tail = self.tail().get(&hash).cloned().unwrap_or_default();
         if loaded.is_none() && tail.is_empty() {
@@ -137,8 +145,8 @@ impl Archive {
         }
         let mut state = loaded.unwrap_or_else(|| State::new(key.clone()));
         let before = state.applied_lsn;
-        for record in &tail {
-            replay(&mut state, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
+        for record in tail.iter() {
+            replay(&mut state, &key_bytes, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
         }
         self.tail().remove(&hash);
         Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
@@ -193,9 +201,10 @@ fn load_chunk(
     result.map_err(|why| Error::Chunk { pack: pack.path().to_path_buf(), offset: entry.offset, why })
 }
 
-/// Applies a record that the state does not have yet.
-pub(crate) fn replay(state: &mut State, record: &TailRecord) -> Result<(), RecordError> {
-    if record.lsn <= state.applied_lsn {
+/// Applies a record, unless the state has it already or it is another conversation's: two keys may
+/// share a hash.
+pub(crate) fn replay(state: &mut State, key: &[u8], record: &TailRecord) -> Result<(), RecordError> {
+    if record.lsn <= state.applied_lsn || key_bytes_of(&record.payload)? != key {
         return Ok(());
     }
     let content = Record::decode(record.kind, &record.payload)?;

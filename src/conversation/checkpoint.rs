@@ -10,6 +10,7 @@
 //! before the manifest is published, and replay skips what a chunk has.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -29,7 +30,7 @@ use super::record::encode_key;
 use crate::message::ConversationKey;
 use crate::snapshot::{self, ChunkMeta, PackWriter};
 use crate::telemetry::Metrics;
-use crate::wal::Wal;
+use crate::wal::{Lsn, Wal};
 
 /// When to take one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +81,12 @@ pub enum Error {
     /// The pack could not be published.
     #[error(transparent)]
     Publish(#[from] publisher::Error),
-    /// A conversation gave no chunks: it is damaged, or its actor died. Part of its history is
-    /// only in the log, so the log is kept until a restart or a repair.
-    #[error("no chunks from {0}: the log is kept until a restart can read it")]
-    Quarantined(ConversationKey),
-    /// The node stops.
-    #[error("the node stops and takes its last checkpoint by itself")]
-    Stopped,
+    /// An actor died between two chunks of its conversation. The next checkpoint leaves it out.
+    #[error("{0} ended in the middle of its chunks")]
+    Interrupted(ConversationKey),
+    /// The thread panicked, or has ended with the node.
+    #[error("the checkpoint thread has ended")]
+    Panicked,
 }
 
 enum Order {
@@ -179,8 +179,8 @@ impl Caller {
     /// Takes a checkpoint now. Blocks.
     pub(crate) fn take_now(&self) -> Result<(), Error> {
         let (done, answer) = mpsc::sync_channel(1);
-        self.orders.send(Order::Now(done)).map_err(|_| Error::Stopped)?;
-        answer.recv().unwrap_or(Err(Error::Stopped))
+        self.orders.send(Order::Now(done)).map_err(|_| Error::Panicked)?;
+        answer.recv().unwrap_or(Err(Error::Panicked))
     }
 }
 
@@ -197,13 +197,24 @@ pub(crate) struct Checkpointer {
     pub(crate) on_published: Box<dyn Fn() + Send>,
 }
 
-/// The conversations of a checkpoint, and up to which record the pack has each.
-type Covered = Vec<(Arc<DurableHead>, u64)>;
+/// A conversation, and up to which record the pack has it.
+type Saving = (Arc<DurableHead>, u64);
+
+/// What a checkpoint did.
+#[derive(Default)]
+struct Taken {
+    /// `None` when no conversation gave anything.
+    published: Option<Published>,
+    saved: Vec<Saving>,
+    /// Damaged, or their actor died.
+    failed: BTreeSet<ConversationKey>,
+}
 
 impl Checkpointer {
     fn run(self, inbox: &mpsc::Receiver<Order>) {
+        let mut order = inbox.recv_timeout(self.options.interval);
         loop {
-            match inbox.recv_timeout(self.options.interval) {
+            match order {
                 Ok(Order::Ask) | Err(RecvTimeoutError::Timeout) => self.attempt_or_report(),
                 Ok(Order::Now(done)) => {
                     let _ = done.send(self.attempt());
@@ -211,6 +222,11 @@ impl Checkpointer {
                 Ok(Order::Stop) => return self.attempt_or_report(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            // What was asked for during the attempt is one wish.
+            order = inbox
+                .try_iter()
+                .find(|order| !matches!(order, Order::Ask))
+                .map_or_else(|| inbox.recv_timeout(self.options.interval), Ok);
         }
     }
 
@@ -227,39 +243,71 @@ impl Checkpointer {
         if keys.is_empty() {
             return Ok(());
         }
-        let conversations = keys.len();
-        let result = self.take(covered, &keys);
-        self.metrics.observe_checkpoint(result.is_ok());
-        let Published { pack_bytes, segments_removed } = result.inspect_err(|_| self.dirty.add_all(keys))?;
+        // A bug in here must not end the thread: nothing would cut the log any more.
+        let result = catch_unwind(AssertUnwindSafe(|| self.take(covered, &keys)));
+        let result = result.unwrap_or(Err(Error::Panicked));
+        self.metrics.observe_checkpoint(matches!(&result, Ok(taken) if taken.failed.is_empty()));
+        let Taken { published, saved, failed } = match result {
+            Ok(taken) => taken,
+            Err(why) => {
+                self.dirty.add_all(keys);
+                return Err(why);
+            }
+        };
+        if !failed.is_empty() {
+            let (count, first) = (failed.len(), failed.first().map(ToString::to_string));
+            error!(
+                count,
+                first, "conversations that cannot be read are left out; the log behind them is kept"
+            );
+            self.dirty.add_all(failed);
+        }
+        let Some(Published { pack_bytes, segments_removed }) = published else { return Ok(()) };
         (self.on_published)();
-        let ms = started.elapsed().as_millis();
+        let (conversations, ms) = (saved.len(), started.elapsed().as_millis());
         info!(conversations, pack_bytes, segments_removed, ms, "checkpoint taken");
         Ok(())
     }
 
-    fn take(&self, covered: crate::wal::Lsn, keys: &BTreeSet<ConversationKey>) -> Result<Published, Error> {
+    fn take(&self, covered: Lsn, keys: &BTreeSet<ConversationKey>) -> Result<Taken, Error> {
         let mut pack = self.publisher.create_pack()?;
-        let mut saved = Covered::new();
+        let mut taken = Taken::default();
+        // One conversation that cannot be read must not keep the others from the packs; but its
+        // records must stay in the log.
+        let mut kept_from = covered;
         for key in keys {
-            saved.push(self.save(&mut pack, key)?);
+            match self.save(&mut pack, key)? {
+                Some(saved) => taken.saved.push(saved),
+                None => {
+                    kept_from = kept_from.min(Lsn(self.directory.saved_through(key)));
+                    taken.failed.insert(key.clone());
+                }
+            }
         }
-        let published = self.publisher.append(pack, covered)?;
-        saved.iter().for_each(|(head, lsn)| head.mark_saved(*lsn));
-        Ok(published)
+        if pack.chunks() > 0 {
+            taken.published = Some(self.publisher.append(pack, kept_from)?);
+            taken.saved.iter().for_each(|(head, lsn)| head.mark_saved(*lsn));
+        }
+        Ok(taken)
     }
 
-    /// Writes the series of one conversation, a few chunks at a time.
-    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<(Arc<DurableHead>, u64), Error> {
+    /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
+    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<Option<Saving>, Error> {
         let key_bytes = encode_key(key);
-        let mut saved = self.archive.saved(key);
+        let before = self.archive.saved(key);
+        let mut saved = before;
         loop {
-            let (head, chunks) = self.collect(key, saved).ok_or_else(|| Error::Quarantined(key.clone()))?;
-            for chunk in &chunks {
+            let Some((head, chunks)) = self.collect(key, saved) else {
+                // Half a series would make the conversation unreadable.
+                return if saved == before { Ok(None) } else { Err(Error::Interrupted(key.clone())) };
+            };
+            // Nothing has happened in a conversation whose first record the log refused.
+            for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
                 pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
-                return Ok((head, last.applied_lsn));
+                return Ok(Some((head, last.applied_lsn)));
             }
         }
     }

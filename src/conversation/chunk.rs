@@ -13,6 +13,7 @@ use super::codec;
 use super::history::Stored;
 use super::participants::{Membership, Participant};
 use super::state::{GroupFacts, Inconsistent, State};
+use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::message::{ConversationKey, Duty, UserId};
 
 mod merge;
@@ -280,6 +281,9 @@ impl Loader {
         check_continues(&self.state, &chunk)?;
         for message in &chunk.messages {
             self.senders = self.senders.max(message.sender.saturating_add(1));
+            if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+                return Err(codec::Error::Impossible("client_msg_id").into());
+            }
             load_message(&mut self.state, message);
         }
         for msg_index in &chunk.recalls {
@@ -382,6 +386,12 @@ fn load_participant(state: &State, row: &ParticipantV1<'_>) -> Result<Participan
     }
     if row.read_cursor > state.history.newest_message() {
         return Err(state.inconsistent(format!("{user} has read an absent message")).into());
+    }
+    if row.duty != NO_DUTY && matches!(*state.key, ConversationKey::Direct(..)) {
+        return Err(state.inconsistent(format!("{user} is a member of a pair")).into());
+    }
+    if row.readable_from > state.history.newest_message().saturating_add(1) {
+        return Err(state.inconsistent(format!("{user} reads from an absent message")).into());
     }
     let membership = match row.duty {
         NO_DUTY => None,

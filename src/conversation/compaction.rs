@@ -7,7 +7,8 @@
 //! in the run took back. It is written at a limited rate, and published in the place of the run;
 //! checkpoints go on meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,9 +18,9 @@ use tracing::{error, info};
 
 use super::archive::Archive;
 use super::checkpoint::meta_of;
-use super::chunk::{self, Merger};
+use super::chunk::Merger;
 use super::publisher::{self, Publisher};
-use crate::snapshot::{self, IndexEntry, PackReader, PackWriter};
+use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader, PackWriter};
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +40,26 @@ impl Default for Options {
 /// Why packs were not merged. They are all still there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A chunk cannot be read, or the merged pack not be written.
+    /// A chunk cannot be read or makes no sense.
+    #[error("pack {pack}: {why}")]
+    Unreadable {
+        /// The number of its pack.
+        pack: u64,
+        /// What is wrong.
+        why: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The merged pack cannot be written.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
-    /// A chunk is whole but makes no sense.
-    #[error(transparent)]
-    Chunk(#[from] chunk::Error),
     /// The merged pack cannot be published.
     #[error(transparent)]
     Publish(#[from] publisher::Error),
     /// The node stops.
-    #[error("interrupted")]
+    #[error("interrupted by the stop of the node")]
     Stopped,
+    /// A bug.
+    #[error("the compaction thread panicked")]
+    Panicked,
 }
 
 /// The signals between the node and the thread.
@@ -68,8 +77,9 @@ struct Wanted {
     look: bool,
     /// Merge everything, at full speed.
     all: bool,
-    /// How many whole merges have ended.
+    /// How many whole merges have ended, and how the last one did.
     ended: u64,
+    outcome: Option<Result<(), Error>>,
 }
 
 /// The running thread.
@@ -91,13 +101,15 @@ impl Nudge {
     }
 
     /// Merges all packs into one, at full speed. Blocks until it is done.
-    pub(crate) fn merge_all(&self) {
+    pub(crate) fn merge_all(&self) -> Result<(), Error> {
         let mut wanted = self.bell.lock();
         wanted.all = true;
         self.bell.rang.notify_all();
         let ended = wanted.ended;
-        let done = |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
-        drop(self.bell.rang.wait_while(wanted, done));
+        let running =
+            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
+        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
+        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
     }
 }
 
@@ -141,7 +153,8 @@ impl Compaction {
         publisher: Arc<Publisher>,
     ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
-        let compactor = Compactor { options, archive, publisher, bell: bell.clone() };
+        let unmergeable = HashSet::new();
+        let compactor = Compactor { options, archive, publisher, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
         Ok(Self { bell, thread })
     }
@@ -168,63 +181,150 @@ struct Compactor {
     archive: Arc<Archive>,
     publisher: Arc<Publisher>,
     bell: Arc<Bell>,
+    /// Packs that have a chunk which cannot be read. They stay as they are, for a repair; runs begin
+    /// behind them.
+    unmergeable: HashSet<u64>,
 }
 
 impl Compactor {
-    fn run(self) {
+    fn run(mut self) {
         while let Some(all) = self.bell.wait() {
-            self.merge_what_is_due(all);
+            // A bug in here must not end the thread: packs would pile up.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.merge_what_is_due(all)));
+            let outcome = outcome.unwrap_or(Err(Error::Panicked));
+            self.note(&outcome);
             if all {
                 let mut wanted = self.bell.lock();
                 wanted.all = false;
                 wanted.ended += 1;
+                wanted.outcome = Some(outcome);
                 self.bell.rang.notify_all();
             }
         }
     }
 
-    fn merge_what_is_due(&self, all: bool) {
-        let packs = self.archive.packs();
-        let sizes: Vec<u64> = packs.iter().map(|pack| pack.info().bytes).collect();
-        let first = if all { 0 } else { first_of_run(&sizes, self.options.packs_max) };
-        // One pack alone is merged only on request: a recall in it may have a text in it too.
-        let worth_it = if all { 1 } else { 2 };
-        if packs.len() - first < worth_it {
-            return;
-        }
-        match self.merge(&packs[first..], all) {
+    fn note(&mut self, outcome: &Result<(), Error>) {
+        match outcome {
             Ok(()) | Err(Error::Stopped) => {}
-            Err(why) => error!(%why, "packs could not be merged; all of them are kept"),
+            Err(why) => {
+                error!(%why, "packs could not be merged; all of them are kept");
+                if let Error::Unreadable { pack, .. } = why {
+                    self.unmergeable.insert(*pack);
+                }
+            }
         }
     }
 
-    fn merge(&self, run: &[Arc<PackReader>], at_full_speed: bool) -> Result<(), Error> {
+    fn merge_what_is_due(&self, all: bool) -> Result<(), Error> {
+        let packs = self.archive.packs();
+        let is_bad = |pack: &Arc<PackReader>| self.unmergeable.contains(&pack.info().number);
+        let readable = packs.iter().rposition(is_bad).map_or(0, |bad| bad + 1);
+        let packs = &packs[readable..];
+        let sizes: Vec<u64> = packs.iter().map(|pack| pack.info().bytes).collect();
+        let wanted = if all { 0 } else { first_of_run(&sizes, self.options.packs_max) };
+        let first = wanted.max(first_that_fits(packs));
+        // One pack alone is merged only on request: a recall in it may have a text in it too.
+        let worth_it = if all { 1 } else { 2 };
+        if packs.len() - first < worth_it {
+            return Ok(());
+        }
+        self.merge(&packs[first..], all)
+    }
+
+    fn merge(&self, run: &[Arc<PackReader>], for_good: bool) -> Result<(), Error> {
         let started = Instant::now();
         let before: u64 = run.iter().map(|pack| pack.info().bytes).sum();
-        let mut pack = self.publisher.create_pack()?;
+        let mut merging = Merging {
+            pack: self.publisher.create_pack()?,
+            synced_bytes: 0,
+            started,
+            bytes_per_second: if for_good { None } else { Some(self.options.bytes_per_second) },
+            bell: &self.bell,
+        };
         for places in by_conversation(run).into_values() {
-            merge_conversation(run, &places, &mut pack)?;
-            if self.bell.stopped.load(Ordering::Acquire) {
-                return Err(Error::Stopped);
-            }
-            if !at_full_speed {
-                self.keep_to_the_rate(started, pack.bytes())?;
-            }
+            merging.conversation(run, &places)?;
         }
-        let published = self.publisher.replace(run, pack)?;
+        let published = self.publisher.replace(run, merging.pack, for_good)?;
         let (packs, ms) = (run.len(), started.elapsed().as_millis());
         info!(packs, bytes_before = before, bytes = published.pack_bytes, ms, "packs merged");
         Ok(())
     }
+}
 
-    fn keep_to_the_rate(&self, started: Instant, written: u64) -> Result<(), Error> {
-        let due = Duration::from_secs_f64(written as f64 / self.options.bytes_per_second as f64);
-        match due.checked_sub(started.elapsed()) {
+/// A pack in the making.
+struct Merging<'a> {
+    pack: PackWriter,
+    synced_bytes: u64,
+    started: Instant,
+    /// `None` at full speed.
+    bytes_per_second: Option<u64>,
+    bell: &'a Bell,
+}
+
+/// Written bytes after which the pack is synced, so that no sync is so long that a commit behind it
+/// is noticed.
+const SYNC_BYTES: u64 = 4 << 20;
+
+impl Merging<'_> {
+    /// Writes one conversation of the run (or the few that share a hash).
+    fn conversation(&mut self, run: &[Arc<PackReader>], places: &[PlaceInRun]) -> Result<(), Error> {
+        let mut mergers = BTreeMap::<Vec<u8>, Merger>::new();
+        // Twice: what a later chunk recalls must be known before an earlier one is written.
+        for (number, entry) in places {
+            let pack = &run[*number];
+            let chunk = pack.chunk(entry).map_err(unreadable(pack))?;
+            mergers.entry(chunk.meta.key).or_default().survey(&chunk.payload).map_err(unreadable(pack))?;
+        }
+        for (number, entry) in places {
+            let pack = &run[*number];
+            let chunk = pack.chunk(entry).map_err(unreadable(pack))?;
+            let merger = mergers.get_mut(&chunk.meta.key).expect("surveyed above");
+            let merged = merger.merge(chunk.meta.applied_lsn, &chunk.payload).map_err(unreadable(pack))?;
+            for chunk_out in merged {
+                self.pack.add(&meta_of(&chunk_out, chunk.meta.key.clone()), &chunk_out.payload)?;
+            }
+            self.keep_pace()?;
+        }
+        Ok(())
+    }
+
+    fn keep_pace(&mut self) -> Result<(), Error> {
+        let written = self.pack.bytes();
+        if written - self.synced_bytes >= SYNC_BYTES {
+            self.pack.sync()?;
+            self.synced_bytes = written;
+        }
+        let due = match self.bytes_per_second {
+            Some(rate) => Duration::from_secs_f64(written as f64 / rate as f64),
+            None => Duration::ZERO,
+        };
+        match due.checked_sub(self.started.elapsed()) {
             // Shorter pauses would cost more than they are worth.
             Some(early) if early > Duration::from_millis(20) => self.bell.pause(early),
+            _ if self.bell.stopped.load(Ordering::Acquire) => Err(Error::Stopped),
             _ => Ok(()),
         }
     }
+}
+
+fn unreadable<E>(pack: &PackReader) -> impl FnOnce(E) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let pack = pack.info().number;
+    move |why| Error::Unreadable { pack, why: Box::new(why) }
+}
+
+/// The first pack from which on one pack holds all chunks.
+fn first_that_fits(packs: &[Arc<PackReader>]) -> usize {
+    let mut room = PACK_CHUNKS_MAX as u64;
+    for (number, pack) in packs.iter().enumerate().rev() {
+        match room.checked_sub(pack.info().chunks) {
+            Some(rest) => room = rest,
+            None => return number + 1,
+        }
+    }
+    0
 }
 
 /// The first pack of the run at the end that is due, or the number of packs when none is.
@@ -256,28 +356,6 @@ fn by_conversation(run: &[Arc<PackReader>]) -> BTreeMap<u128, Vec<PlaceInRun>> {
         }
     }
     places
-}
-
-/// Writes one conversation of the run (or the few that share a hash) into the merged pack.
-fn merge_conversation(
-    run: &[Arc<PackReader>],
-    places: &[PlaceInRun],
-    pack: &mut PackWriter,
-) -> Result<(), Error> {
-    let mut mergers = BTreeMap::<Vec<u8>, Merger>::new();
-    // Twice: what a later chunk recalls must be known before an earlier one is written.
-    for (number, entry) in places {
-        let chunk = run[*number].chunk(entry)?;
-        mergers.entry(chunk.meta.key).or_default().survey(&chunk.payload)?;
-    }
-    for (number, entry) in places {
-        let chunk = run[*number].chunk(entry)?;
-        let merger = mergers.get_mut(&chunk.meta.key).expect("surveyed above");
-        for merged in merger.merge(chunk.meta.applied_lsn, &chunk.payload)? {
-            pack.add(&meta_of(&merged, chunk.meta.key.clone()), &merged.payload)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -49,11 +49,18 @@ pub(crate) struct Ticket {
     pub(crate) head: Arc<DurableHead>,
     /// The head once this ticket's record is durable.
     pub(crate) durable: Durable,
+    /// In a barrier, the conversation's newest record: the log says the node's.
+    pub(crate) barrier_lsn: Option<u64>,
     pub(crate) outcome: Outcome,
     pub(crate) reply: Reply,
 }
 
 impl Ticket {
+    /// Whether a pull that waits may have something to show.
+    fn can_be_pulled(&self) -> bool {
+        self.is_new_message() || matches!(self.outcome, Outcome::Recalled(_))
+    }
+
     fn is_new_message(&self) -> bool {
         matches!(&self.outcome, Outcome::Sent(receipt) if !receipt.duplicate)
     }
@@ -79,10 +86,11 @@ pub(crate) fn start(
 
 fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, metrics: &Metrics) {
     for (lsn, ticket) in &tickets {
-        ticket.head.advance(ticket.durable, lsn.0);
+        ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
     }
     if arrivals.anybody() {
-        tickets.iter().for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
+        let arrived = tickets.iter().filter(|(_, ticket)| ticket.can_be_pulled());
+        arrived.for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
     }
     metrics.messages.inc_by(tickets.iter().filter(|(_, ticket)| ticket.is_new_message()).count() as u64);
     for (_, ticket) in tickets {

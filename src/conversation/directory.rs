@@ -6,7 +6,7 @@
 //! more than one load. Passivation takes an actor out again once a pack has all it knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -32,7 +32,7 @@ enum Slot {
     Hot(Running),
     /// Its data is damaged, or its actor died: what it had is on disk, but not in memory. Refused
     /// until a restart.
-    Quarantined,
+    Quarantined(Arc<DurableHead>),
 }
 
 /// Why a conversation cannot be entered.
@@ -50,23 +50,20 @@ pub(crate) struct Directory {
     context: Arc<Context>,
     admission: Arc<Admission>,
     slots: DashMap<ConversationKey, Slot>,
-    /// How many conversations there are, in memory or not.
-    count: AtomicUsize,
     /// Where actors run; the checkpoint thread starts some too.
     runtime: tokio::runtime::Handle,
 }
 
 impl Directory {
-    /// A directory with nothing in memory; `count` conversations are in the archive. Has to be
-    /// called inside the runtime in which the actors are to run.
-    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>, count: usize) -> Self {
-        let (slots, count) = (DashMap::new(), AtomicUsize::new(count));
-        Self { context, admission, slots, count, runtime: tokio::runtime::Handle::current() }
+    /// A directory with nothing in memory. Has to be called inside the runtime in which the actors
+    /// are to run.
+    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>) -> Self {
+        Self { context, admission, slots: DashMap::new(), runtime: tokio::runtime::Handle::current() }
     }
 
     /// How many conversations there are.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.context.count.load(Ordering::Relaxed)
     }
 
     /// How many of them are in memory.
@@ -88,7 +85,12 @@ impl Directory {
         if let Some(slot) = self.slots.get(key) {
             return Some(self.admit(&slot, bytes));
         }
-        self.archive().has(key).then(|| self.enter_or_begin(key, bytes))
+        if self.archive().has(key) {
+            return Some(self.enter_or_begin(key, bytes));
+        }
+        // Loading takes a conversation out of the archive's tail, but only once it has a slot:
+        // whoever missed it in both places finds it in the first now.
+        self.slots.get(key).map(|slot| self.admit(&slot, bytes))
     }
 
     /// Enters a conversation, which begins if it does not exist.
@@ -111,7 +113,19 @@ impl Directory {
     pub(crate) fn escort(&self, key: &ConversationKey) -> Result<Entered, Refusal> {
         match &*self.slots.entry(key.clone()).or_insert_with(|| Slot::Hot(self.start(key))) {
             Slot::Hot(running) => Ok((running.clone(), self.admission.escort(&running.head))),
-            Slot::Quarantined => Err(Refusal::Quarantined),
+            Slot::Quarantined(_) => Err(Refusal::Quarantined),
+        }
+    }
+
+    /// Up to which record the packs have a conversation that gives no chunks; 0 when nobody knows.
+    pub(crate) fn saved_through(&self, key: &ConversationKey) -> u64 {
+        let head = self.slots.get(key).map(|slot| match &*slot {
+            Slot::Hot(running) => running.head.clone(),
+            Slot::Quarantined(head) => head.clone(),
+        });
+        match head {
+            Some(head) if head.is_loaded() => head.saved_lsn(),
+            _ => self.archive().tail_begins_at(key).map_or(0, |lsn| lsn.saturating_sub(1)),
         }
     }
 
@@ -124,10 +138,7 @@ impl Directory {
     fn start(&self, key: &ConversationKey) -> Running {
         let origin = match self.archive().has(key) {
             true => Origin::Archive,
-            false => {
-                self.count.fetch_add(1, Ordering::Relaxed);
-                Origin::New
-            }
+            false => Origin::New,
         };
         let head = Arc::new(DurableHead::new(Arc::new(key.clone())));
         let start = Start { context: self.context.clone(), head: head.clone(), origin };
@@ -138,12 +149,15 @@ impl Directory {
     }
 
     /// Called when an actor did not take or answer a call and is not running any more.
-    pub(crate) fn quarantine(&self, key: &ConversationKey) {
-        if let Some(mut slot) = self.slots.get_mut(key)
-            && !matches!(*slot, Slot::Quarantined)
+    pub(crate) fn quarantine(&self, dead: &DurableHead) {
+        let Some(mut slot) = self.slots.get_mut(&*dead.key) else { return };
+        // Another actor may own the conversation by now.
+        if let Slot::Hot(running) = &*slot
+            && std::ptr::eq(&*running.head, dead)
         {
-            *slot = Slot::Quarantined;
-            error!(conversation = %key, "refused until a restart reads it from disk again");
+            let head = running.head.clone();
+            *slot = Slot::Quarantined(head);
+            error!(conversation = %dead.key, "refused until a restart reads it from disk again");
         }
     }
 
@@ -162,7 +176,7 @@ impl Directory {
                 }
                 !goes
             }
-            Slot::Quarantined => true,
+            Slot::Quarantined(_) => true,
         });
         before.saturating_sub(self.slots.len())
     }
@@ -172,7 +186,7 @@ impl Directory {
     pub(crate) fn usage(&self) -> Vec<(u32, u64)> {
         let usage = self.slots.iter().filter_map(|slot| match slot.value() {
             Slot::Hot(running) => Some((running.head.used_s.load(Ordering::Relaxed), running.head.bytes())),
-            Slot::Quarantined => None,
+            Slot::Quarantined(_) => None,
         });
         usage.collect()
     }

@@ -83,10 +83,15 @@ impl DurableHead {
         self.saved_lsn.fetch_max(lsn, Ordering::AcqRel);
     }
 
+    /// Newest record that a published pack covers.
+    pub(super) fn saved_lsn(&self) -> u64 {
+        self.saved_lsn.load(Ordering::Acquire)
+    }
+
     /// Whether memory holds nothing that a published pack does not. Only meaningful while no call
     /// is in flight: then everything appended is durable and `lsn` is the newest record.
     pub(super) fn is_saved(&self) -> bool {
-        self.is_loaded() && self.saved_lsn.load(Ordering::Acquire) >= self.lsn()
+        self.is_loaded() && self.saved_lsn() >= self.lsn()
     }
 
     /// Calls in flight.

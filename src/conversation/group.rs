@@ -167,6 +167,7 @@ fn begin(state: &mut State, record: &GroupV1<'_>) {
 
 /// A newcomer reads from the next message on; so nothing is unread on the first day.
 fn come_in(state: &mut State, users: &[UserId], joined_ns: u64) {
+    let was_empty = state.group.as_ref().is_some_and(|group| group.members_count == 0);
     let newest = state.history.newest_message();
     for user in users {
         let number = state.participants.number_or_insert(user);
@@ -177,6 +178,10 @@ fn come_in(state: &mut State, users: &[UserId], joined_ns: u64) {
             row.read_cursor = newest;
             count_members(state, 1);
         }
+    }
+    // Everybody had left, and an admin token begins the group again.
+    if was_empty {
+        succeed_owner(state);
     }
 }
 

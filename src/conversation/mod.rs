@@ -48,7 +48,7 @@ pub mod start;
 pub mod state;
 
 pub use self::publisher::Place;
-pub use self::start::{Operator, Options, Started, start};
+pub use self::start::{Calls, Operator, Options, Started, start};
 
 /// The handle to every conversation of this node. Cheap to clone.
 #[derive(Clone)]
@@ -121,7 +121,8 @@ impl Conversations {
         loop {
             let arrival = waiting.armed();
             let page = self.pull_now(caller, at, pull).await?;
-            let over = Instant::now() >= deadline || *draining.borrow();
+            // A node that is gone drains too.
+            let over = Instant::now() >= deadline || *draining.borrow() || draining.has_changed().is_err();
             if !page.is_empty() || over {
                 return Ok(page);
             }
@@ -273,7 +274,7 @@ impl Conversations {
         let (to, answer) = oneshot::channel();
         let call = Call { caller: caller.clone(), request, reply: Reply { to, permit } };
         if running.actor.cast(Message::Call(call)).is_err() {
-            self.shared.directory.quarantine(&running.head.key);
+            self.shared.directory.quarantine(&running.head);
             return Err(Rejection::Quarantined);
         }
         match answer.await {
@@ -287,7 +288,7 @@ impl Conversations {
         if self.shared.directory.log_state() == wal::State::Failed {
             return Rejection::LogFailed;
         }
-        self.shared.directory.quarantine(&running.head.key);
+        self.shared.directory.quarantine(&running.head);
         if !running.head.is_loaded() {
             return Rejection::Quarantined;
         }

@@ -121,13 +121,25 @@ impl Publisher {
         let added = self.finish(pack)?;
         let mut packs = self.archive.packs().to_vec();
         packs.push(added.clone());
+        // Never back: the log may have been cut up to there already.
+        let covered = covered.max(*replay_after);
         let published = self.publish(packs, covered, &added)?;
         *replay_after = covered;
         Ok(published)
     }
 
     /// Publishes a pack in the place of the packs it was merged from, which stand side by side.
-    pub(crate) fn replace(&self, run: &[Arc<PackReader>], pack: PackWriter) -> Result<Published, Error> {
+    ///
+    /// With `for_good` the packs it was merged from leave the disk at once, and with them the texts
+    /// that were recalled; otherwise one more publish later, because the manifest before names them.
+    pub(crate) fn replace(
+        &self,
+        run: &[Arc<PackReader>],
+        mut pack: PackWriter,
+        for_good: bool,
+    ) -> Result<Published, Error> {
+        // Most of the work of finishing is this sync: nobody waits for the lock meanwhile.
+        pack.sync()?;
         let replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
         let merged = self.finish(pack)?;
         let is_merged = |pack: &Arc<PackReader>| run.iter().any(|old| old.info() == pack.info());
@@ -139,7 +151,8 @@ impl Publisher {
                 true => packs.push(merged.clone()),
             }
         }
-        self.publish(packs, *replay_after, &merged)
+        let published = self.publish(packs.clone(), *replay_after, &merged)?;
+        if for_good { self.publish(packs, *replay_after, &merged) } else { Ok(published) }
     }
 
     fn finish(&self, pack: PackWriter) -> Result<Arc<PackReader>, snapshot::Error> {

@@ -56,6 +56,17 @@ pub enum Error {
     Thread(#[from] std::io::Error),
 }
 
+/// Why a checkpoint on request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It was not taken.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// It was taken, but the packs were not merged.
+    #[error(transparent)]
+    Compaction(#[from] compaction::Error),
+}
+
 /// Orders of an operator to running conversations. Cheap to clone; everything blocks.
 #[derive(Clone)]
 pub struct Operator {
@@ -66,10 +77,10 @@ pub struct Operator {
 
 impl Operator {
     /// Takes a checkpoint now; with `compact`, also merges all packs into one.
-    pub fn checkpoint(&self, compact: bool) -> Result<(), checkpoint::Error> {
+    pub fn checkpoint(&self, compact: bool) -> Result<(), CheckpointError> {
         self.checkpoints.take_now()?;
         if compact {
-            self.compaction.merge_all();
+            self.compaction.merge_all()?;
         }
         Ok(())
     }
@@ -93,8 +104,15 @@ pub struct Started {
     passivating: JoinHandle<()>,
 }
 
-/// Starts what `recovered` found. `draining` becomes true when the node begins to drain;
-/// `on_log_failure` runs once, on the log's thread, when the log cannot go on.
+/// What the log calls on its own thread.
+pub struct Calls {
+    /// Before the first batch is let out: nothing is acknowledged until it returns.
+    pub before_first_batch: Box<dyn FnOnce() + Send>,
+    /// When the log cannot go on; once.
+    pub on_log_failure: Box<dyn FnOnce(wal::Error) + Send>,
+}
+
+/// Starts what `recovered` found. `draining` becomes true when the node begins to drain.
 pub fn start(
     recovered: Recovered,
     place: Place,
@@ -102,15 +120,15 @@ pub fn start(
     options: Options,
     metrics: &Arc<Metrics>,
     draining: watch::Receiver<bool>,
-    on_log_failure: Box<dyn FnOnce(wal::Error) + Send>,
+    calls: Calls,
 ) -> Result<Started, Error> {
     let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
     let (batches, completing) = completion::start(arrivals.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
-    let sink = sink(batches, growth.clone(), metrics.clone());
-    let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, on_log_failure)?);
+    let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
+    let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, calls.on_log_failure)?);
     let archive = Arc::new(recovered.archive);
     let dirty = Arc::new(DirtyList::default());
     recovered.dirty.into_iter().for_each(|key| dirty.add(key));
@@ -120,9 +138,10 @@ pub fn start(
         dirty: dirty.clone(),
         recall_window: options.recall_window,
         epoch,
+        count: recovered.conversations.into(),
     };
     let admission = Arc::new(Admission::new(options.admission));
-    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone(), recovered.conversations));
+    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -167,8 +186,17 @@ fn start_log(
 }
 
 /// What the committer does with a batch: count it, and pass it on.
-fn sink(batches: Batches, mut growth: Growth, metrics: Arc<Metrics>) -> wal::Sink<Ticket> {
+fn sink(
+    batches: Batches,
+    mut growth: Growth,
+    metrics: Arc<Metrics>,
+    before_first_batch: Box<dyn FnOnce() + Send>,
+) -> wal::Sink<Ticket> {
+    let mut before_first_batch = Some(before_first_batch);
     Box::new(move |batch: Batch<Ticket>| {
+        if let Some(call) = before_first_batch.take() {
+            call();
+        }
         metrics.observe_commit(batch.records, batch.bytes, batch.sync);
         growth.add(batch.bytes as u64);
         // The completing task ends after the log: nobody misses this batch.
@@ -181,6 +209,11 @@ impl Started {
     pub fn log_probe(&self) -> impl Fn() -> wal::State + Send + Sync + use<> {
         let log = self.log.clone();
         move || log.state()
+    }
+
+    /// Whether the log has a segment. It has none when the disk was full at the very first start.
+    pub fn log_has_begun(&self) -> bool {
+        !self.log.segments().is_empty()
     }
 
     /// The way for an operator's orders.

@@ -81,6 +81,12 @@ impl State {
         }
     }
 
+    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
+    /// conversation has none.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.participants.rows().is_empty()
+    }
+
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.history.bytes() + self.participants.bytes() + size_of::<Self>()
@@ -166,7 +172,7 @@ impl State {
             return Ok(Decision::Already(message.recall_index));
         }
         let timestamp_ns = self.next_timestamp_ns(now_ns);
-        refuse_late_recall(window, timestamp_ns - message.timestamp_ns)?;
+        refuse_late_recall(window, timestamp_ns.saturating_sub(message.timestamp_ns))?;
         let recall_index = self.history.newest_recall() + 1;
         let record = Record::Recall(RecallV1 {
             key: KeyV1::of(key),

@@ -54,7 +54,8 @@ fn conversations(root: &Path, metrics: &Arc<Metrics>, draining: watch::Receiver<
     };
     let recovered = recovery::recover(&place, &data.wal_dir()).expect("an empty log");
     let options = conversation::Options::default();
-    conversation::start(recovered, place, &data.wal_dir(), options, metrics, draining, Box::new(|_| ()))
+    let calls = conversation::Calls { before_first_batch: Box::new(|| ()), on_log_failure: Box::new(|_| ()) };
+    conversation::start(recovered, place, &data.wal_dir(), options, metrics, draining, calls)
         .expect("conversations")
 }
 

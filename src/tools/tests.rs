@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::conversation::{self, Options, Place, Started, compaction, recovery};
+use crate::conversation::{self, Calls, Options, Place, Started, compaction, recovery};
 use crate::data_dir::{DataDir, Lock};
 use crate::disk::Real;
 use crate::message::{Address, Caller, Draft, GroupId, UserId};
@@ -46,9 +47,12 @@ impl Life {
             compaction: compaction::Options { bytes_per_second: 1, ..Default::default() },
             ..Options::default()
         };
-        let give_up = Box::new(|why| panic!("the log failed: {why}"));
+        let calls = Calls {
+            before_first_batch: Box::new(|| {}),
+            on_log_failure: Box::new(|why| panic!("the log failed: {why}")),
+        };
         let started =
-            conversation::start(recovered, place, &data.wal_dir(), options, &metrics, is_draining, give_up);
+            conversation::start(recovered, place, &data.wal_dir(), options, &metrics, is_draining, calls);
         data.mark_started().unwrap();
         Self { _lock: lock, started: started.unwrap(), _draining: draining }
     }
@@ -57,7 +61,7 @@ impl Life {
         let draft = Draft {
             msg: msg.into(),
             extra: format!("{{\"of\":{msg:?}}}"),
-            client_msg_id: format!("id of {msg}"),
+            client_msg_id: format!("{:016x}", xxh3_64(msg.as_bytes())),
         };
         self.started.conversations.send(&user(from), to, draft).await.unwrap().msg_index
     }

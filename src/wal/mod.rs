@@ -126,7 +126,7 @@ impl Default for Options {
         Self {
             sync: SyncMode::Always,
             segment_bytes: 64 << 20,
-            first_segment_bytes: 4 << 20,
+            first_segment_bytes: 16 << 20,
             spare_segments: 1,
             free_bytes_min: 64 << 20,
             batch_records_max: 4096,

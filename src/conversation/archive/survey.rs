@@ -1,6 +1,7 @@
 //! Everything that an archive holds, for tools: a server asks only for what somebody asks it for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Archive, TailRecord};
 use crate::conversation::codec;
@@ -39,7 +40,7 @@ impl Archive {
             }
         }
         if let Some(records) = self.tail().get(&hash) {
-            for record in records {
+            for record in records.iter() {
                 found.note(key_of(record).ok());
             }
         }
@@ -52,12 +53,12 @@ impl Archive {
         let entries = packs.iter().flat_map(|pack| entries_under(pack.entries(), hash));
         let in_packs: u64 = entries.map(|entry| u64::from(entry.bytes)).sum();
         let tail = self.tail();
-        let records = tail.get(&hash).into_iter().flatten();
+        let records = tail.get(&hash).into_iter().flat_map(|records| records.iter());
         in_packs + records.map(|record| record.payload.len() as u64).sum::<u64>()
     }
 
     /// Takes out what the tail has of a conversation.
-    pub(crate) fn take_tail(&self, hash: u128) -> Vec<TailRecord> {
+    pub(crate) fn take_tail(&self, hash: u128) -> Arc<Vec<TailRecord>> {
         self.tail().remove(&hash).unwrap_or_default()
     }
 }
@@ -71,8 +72,7 @@ impl Found {
     }
 }
 
-/// The conversation that a record of the tail belongs to.
-pub(crate) fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
+fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
     decode_key(key_bytes_of(&record.payload)?)
 }
 

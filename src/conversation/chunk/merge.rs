@@ -112,14 +112,19 @@ impl Merger {
 
     /// What is held back and the last series' tables; the last chunk has the head.
     fn close(&mut self, applied_lsn: u64, full: &mut Vec<Chunk>) -> Result<(), Error> {
-        if !self.messages.is_empty() || !self.recalls.is_empty() {
-            full.push(self.flush(applied_lsn));
-        }
-        let before = self.before.unwrap_or_default();
+        let mut before = self.before.unwrap_or_default();
+        let owned = std::mem::take(&mut self.messages);
+        let mut messages = owned.iter().map(OwnedMessage::borrow).collect::<Vec<_>>();
+        let mut recalls = std::mem::take(&mut self.recalls);
         for table in std::mem::take(&mut self.tables) {
             let ChunkV1 { participants_before, participants, head, .. } = codec::decode(&table)?;
-            let body = ChunkV1 { participants_before, participants, head, ..continuing(before) };
+            // What is left goes with the first table: most conversations are one chunk.
+            let (messages, recalls) = (std::mem::take(&mut messages), std::mem::take(&mut recalls));
+            let after = before.plus(messages.len(), recalls.len());
+            let body =
+                ChunkV1 { messages, recalls, participants_before, participants, head, ..continuing(before) };
             full.push(finish(applied_lsn, body));
+            before = after;
         }
         Ok(())
     }

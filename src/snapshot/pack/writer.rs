@@ -116,6 +116,17 @@ impl PackWriter {
         Ok(PackInfo { number, bytes: file_bytes, footer_crc, chunks })
     }
 
+    /// Makes what was added so far durable, so that [`finish`](Self::finish) has less to wait for. It promises nothing
+    /// by itself: a pack that is not finished is never read.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.check_open()?;
+        self.flush()?;
+        self.file.sync_data().map_err(|source| {
+            self.state = State::Failed;
+            io_error("sync", &self.tmp)(source)
+        })
+    }
+
     fn check_open(&self) -> Result<(), Error> {
         match self.state {
             State::Open => Ok(()),

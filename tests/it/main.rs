@@ -1,0 +1,33 @@
+//! The real binary from outside, against the contract: one module per kind of behaviour.
+//!
+//! How the server is built is none of its business: nothing of the crate is used, only the binary.
+//! `support` alone knows processes, HTTP and the spelling of the API.
+
+mod support;
+
+mod acking;
+mod bodies;
+mod chatting;
+mod checkpoints;
+mod damage;
+mod draining;
+mod errors;
+mod full_disk;
+mod groups;
+mod identity;
+mod json;
+mod keys;
+mod kill;
+mod membership;
+mod operations;
+mod pipelining;
+mod pulling;
+mod rate;
+mod recalling;
+mod restarts;
+mod retrying;
+mod settings;
+mod slow;
+mod starting;
+mod validation;
+mod waiting;
