@@ -9,6 +9,7 @@ pub mod limits;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod value;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
 use layers::{Environment, Layers};
+pub use tool::Tool;
 
 /// When a send is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +128,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// `chinwag token`.
     Token(Token),
+    /// A tool on a data directory.
+    Tool(Tool),
 }
 
 /// A setting that cannot be used.
@@ -172,6 +176,10 @@ impl Command {
                 Ok(Self::Serve(Box::new(serve(&layers)?)))
             }
             cli::Flags::Token(flags) => Ok(Self::Token(token(flags, &environment)?)),
+            cli::Flags::Verify(flags) => Ok(Self::Tool(tool::verify(flags)?)),
+            cli::Flags::Inspect(flags) => Ok(Self::Tool(tool::inspect(flags)?)),
+            cli::Flags::Export(flags) => Ok(Self::Tool(tool::export(flags)?)),
+            cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
         }
     }
 }

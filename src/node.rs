@@ -20,8 +20,8 @@ use crate::conversation::recovery::{self, Recovered};
 use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
+use crate::exit;
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
-use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal;
 
@@ -70,10 +70,10 @@ impl Error {
     /// The exit code of the contract, section 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::DataDir(why) => data_dir_exit_code(why),
-            Self::Recovery(why) => recovery_exit_code(why),
-            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
-            Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
+            Self::DataDir(why) => exit::of_data_dir(why),
+            Self::Recovery(why) => exit::of_recovery(why),
+            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => exit::of_log(why),
+            Self::Start(conversation::start::Error::Snapshot(why)) => exit::of_snapshot(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
             Self::Auth(auth::Error::Io { source, .. }) if source.kind() != ErrorKind::NotFound => {
                 exit::CANNOT_USE
@@ -81,63 +81,6 @@ impl Error {
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
-    }
-}
-
-/// Exit codes of the contract, section 1.
-pub mod exit {
-    /// Anything else.
-    pub const OTHER: u8 = 1;
-    /// Bad usage or configuration.
-    pub const USAGE: u8 = 2;
-    /// Damaged data.
-    pub const DAMAGED: u8 = 65;
-    /// The data directory is in use or not writable.
-    pub const CANNOT_USE: u8 = 73;
-    /// The disk failed.
-    pub const DISK: u8 = 74;
-}
-
-fn data_dir_exit_code(why: &data_dir::Error) -> u8 {
-    match why {
-        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } | data_dir::Error::Absent(_) => {
-            exit::CANNOT_USE
-        }
-        data_dir::Error::Damaged { .. } | data_dir::Error::TooNew { .. } => exit::DAMAGED,
-        data_dir::Error::Io { .. } => exit::DISK,
-        data_dir::Error::NoRandom(_) => exit::OTHER,
-    }
-}
-
-fn recovery_exit_code(why: &recovery::Error) -> u8 {
-    match why {
-        recovery::Error::Snapshot(why) => snapshot_exit_code(why),
-        recovery::Error::Log(why) => log_exit_code(why),
-        recovery::Error::LogEndsEarly { .. } => exit::DAMAGED,
-    }
-}
-
-fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
-    match why {
-        snapshot::Error::Io { source, .. } => io_exit_code(source),
-        _ => exit::DAMAGED,
-    }
-}
-
-fn io_exit_code(source: &std::io::Error) -> u8 {
-    match source.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => exit::CANNOT_USE,
-        _ => exit::DISK,
-    }
-}
-
-fn log_exit_code(why: &wal::Error) -> u8 {
-    use wal::Error::{Closed, Failed, Io, Options, Panicked};
-    match why {
-        Io { source, .. } => io_exit_code(source),
-        Failed | Closed => exit::DISK,
-        Options(_) | Panicked => exit::OTHER,
-        _ => exit::DAMAGED,
     }
 }
 
@@ -180,7 +123,7 @@ impl Node {
         let disk: Arc<dyn Disk> = Arc::new(Real);
         let data = DataDir::open(disk.clone(), &config.data)?;
         let verifier = Arc::new(auth::Verifier::open(config)?);
-        let place = place_in(&data, disk);
+        let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
         let metrics = Arc::new(Metrics::new(config.sync));
         report(&recovered, &metrics);
@@ -254,17 +197,6 @@ struct Serving {
     stopping: watch::Sender<bool>,
 }
 
-fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
-    Place {
-        disk,
-        snap_dir: data.snap_dir(),
-        tmp_dir: data.tmp_dir(),
-        quarantine_dir: data.quarantine_dir(),
-        store: data.format().store,
-        epoch: data.format().epoch,
-    }
-}
-
 fn options(config: &config::Serve) -> conversation::Options {
     let defaults = conversation::Options::default();
     let sync = match config.sync {
@@ -333,7 +265,7 @@ fn mark_or_give_up(data: Arc<Mutex<DataDir>>) -> Box<dyn FnOnce() + Send> {
 fn give_up(why: wal::Error) {
     error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
     std::thread::sleep(FAREWELL);
-    std::process::exit(i32::from(log_exit_code(&why)));
+    std::process::exit(i32::from(exit::of_log(&why)));
 }
 
 /// A listener and the address it got.

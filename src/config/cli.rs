@@ -24,6 +24,34 @@ Example:
   curl -H \"Authorization: Bearer $(chinwag token --user alice)\" \\
        -d '{\"target\":\"bob\",\"target_type\":\"user\",\"msg\":\"hello\"}' 127.0.0.1:8000/im.chat/send";
 
+const VERIFY_EXAMPLE: &str = "\
+Changes nothing, and takes a stopped server's directory or a backup. Every finding is a line with its
+file, offset and conversations. Exit code 0: as it was written; 1: nothing but a torn tail, which the
+next start cuts off; 65: damaged; 74: some of it could not be read.
+
+Example:
+  chinwag verify /var/lib/chinwag";
+
+const INSPECT_EXAMPLE: &str = "\
+Example:
+  chinwag inspect /var/lib/chinwag --json | jq .largest";
+
+const EXPORT_EXAMPLE: &str = "\
+Takes a stopped server's directory or a backup. A conversation is one line, then one line for each of
+its messages and recalls.
+
+Examples:
+  chinwag export /var/lib/chinwag --out all.jsonl
+  chinwag export /var/lib/chinwag --user alice --peer bob
+  chinwag export /var/lib/chinwag --group team";
+
+const IMPORT_EXAMPLE: &str = "\
+Checks every line, then stores all conversations or none. The directory is made if it is not there;
+none of the conversations may be in it.
+
+Example:
+  chinwag export old | chinwag import new";
+
 #[derive(Parser)]
 #[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
 struct Cli {
@@ -40,6 +68,64 @@ pub(super) enum Flags {
     /// Prints a token signed with the server's key
     #[command(after_help = TOKEN_EXAMPLE)]
     Token(TokenFlags),
+    /// Checks every byte and every promise of a data directory, without changing it
+    #[command(after_help = VERIFY_EXAMPLE)]
+    Verify(DirFlags),
+    /// Says what takes the space in a data directory
+    #[command(after_help = INSPECT_EXAMPLE)]
+    Inspect(InspectFlags),
+    /// Writes conversations as JSON Lines
+    #[command(after_help = EXPORT_EXAMPLE)]
+    Export(ExportFlags),
+    /// Stores the conversations of an export
+    #[command(after_help = IMPORT_EXAMPLE)]
+    Import(ImportFlags),
+}
+
+#[derive(Args)]
+pub(super) struct DirFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+}
+
+#[derive(Args)]
+pub(super) struct InspectFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ExportFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// Only the direct conversation of this user with --peer
+    #[arg(long, value_name = "ID", requires = "peer")]
+    pub(super) user: Option<String>,
+    /// The other user
+    #[arg(long, value_name = "ID", requires = "user")]
+    pub(super) peer: Option<String>,
+    /// Only this group
+    #[arg(long, value_name = "ID", conflicts_with = "user")]
+    pub(super) group: Option<String>,
+    /// Where to; must not be there yet [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct ImportFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// Where from [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    pub(super) r#in: Option<String>,
 }
 
 #[derive(Args, Default)]

@@ -310,7 +310,7 @@ impl Checkpointer {
 }
 
 /// What the pack notes beside a chunk's payload.
-pub(super) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
+pub(crate) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
     ChunkMeta {
         key,
         kind: chunk::KIND,

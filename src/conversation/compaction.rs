@@ -121,13 +121,13 @@ impl Bell {
         }
     }
 
-    /// Sleeps, but not beyond a stop.
+    /// Sleeps, but not beyond a stop, and not while somebody waits for everything to be merged.
     fn pause(&self, time: Duration) -> Result<(), Error> {
         let wanted = self.lock();
         let stopped = || self.stopped.load(Ordering::Acquire);
         let (_wanted, _) = self
             .rang
-            .wait_timeout_while(wanted, time, |_| !stopped())
+            .wait_timeout_while(wanted, time, |wanted| !stopped() && !wanted.all)
             .unwrap_or_else(PoisonError::into_inner);
         if stopped() { Err(Error::Stopped) } else { Ok(()) }
     }

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::archive::Archive;
 use super::completion::Ticket;
+use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::snapshot::{self, Manifest, PackInfo, PackReader, PackWriter, StoreId};
 use crate::wal::{self, Lsn, Wal};
@@ -30,6 +31,20 @@ pub struct Place {
     pub store: StoreId,
     /// The epoch of the data directory.
     pub epoch: u32,
+}
+
+impl Place {
+    /// The place in an open data directory.
+    pub fn of(data: &DataDir, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            snap_dir: data.snap_dir(),
+            tmp_dir: data.tmp_dir(),
+            quarantine_dir: data.quarantine_dir(),
+            store: data.format().store,
+            epoch: data.format().epoch,
+        }
+    }
 }
 
 /// Why nothing was published. The log still has everything.
