@@ -58,12 +58,12 @@ impl DirtyList {
         self.lock().push(key);
     }
 
-    fn add_all(&self, keys: BTreeSet<ConversationKey>) {
+    pub(crate) fn add_all(&self, keys: BTreeSet<ConversationKey>) {
         self.lock().extend(keys);
     }
 
     /// Each once, in an order of their own.
-    fn take(&self) -> BTreeSet<ConversationKey> {
+    pub(crate) fn take(&self) -> BTreeSet<ConversationKey> {
         std::mem::take(&mut *self.lock()).into_iter().collect()
     }
 

@@ -35,6 +35,8 @@ pub mod compaction;
 mod completion;
 mod directory;
 mod durable;
+#[cfg(test)]
+mod engine_sim;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod participants;

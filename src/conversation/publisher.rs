@@ -65,11 +65,30 @@ pub(crate) struct Published {
     pub(crate) segments_removed: usize,
 }
 
+/// What publishing does to the log, as two calls: the simulation of crashes has a log without threads.
+pub(crate) struct LogEnds {
+    /// Waits until everything appended before is on the disk.
+    pub(crate) wait_for_disk: Box<dyn Fn() -> Result<Lsn, wal::Error> + Send + Sync>,
+    /// Removes whole segments below a position; says how many.
+    pub(crate) remove_below: Box<dyn Fn(Lsn) -> Result<usize, wal::Error> + Send + Sync>,
+}
+
+impl LogEnds {
+    /// Those of the running log.
+    pub(crate) fn of(log: &Arc<Wal<Ticket>>) -> Self {
+        let (end, beginning) = (log.clone(), log.clone());
+        Self {
+            wait_for_disk: Box::new(move || end.wait_for_disk()),
+            remove_below: Box::new(move |lsn| beginning.remove_below(lsn)),
+        }
+    }
+}
+
 /// Publishes packs.
 pub(crate) struct Publisher {
     pub(crate) place: Place,
     archive: Arc<Archive>,
-    log: Arc<Wal<Ticket>>,
+    log: LogEnds,
     /// Numbers of packs and manifests; each is used once.
     next_number: AtomicU64,
     /// Up to where the current manifest covers the log.
@@ -81,7 +100,7 @@ impl Publisher {
     pub(crate) fn new(
         place: Place,
         archive: Arc<Archive>,
-        log: Arc<Wal<Ticket>>,
+        log: LogEnds,
         replay_after: Lsn,
     ) -> Result<Self, snapshot::Error> {
         let next_number = snapshot::next_number(&*place.disk, &place.snap_dir)?.into();
@@ -104,7 +123,7 @@ impl Publisher {
     /// ahead of the log under any sync mode.
     pub(crate) fn append(&self, pack: PackWriter, covered: Lsn) -> Result<Published, Error> {
         let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log.wait_for_disk()?;
+        (self.log.wait_for_disk)()?;
         let added = self.finish(pack)?;
         let mut packs = self.archive.packs().to_vec();
         packs.push(added.clone());
@@ -184,7 +203,7 @@ impl Publisher {
             warn!(file = %file.display(), "a damaged snapshot file was moved to quarantine");
         }
         match pruned.log_needed_after {
-            Some(lsn) => Ok(self.log.remove_below(Lsn(lsn + 1))?),
+            Some(lsn) => Ok((self.log.remove_below)(Lsn(lsn + 1))?),
             None => Ok(0),
         }
     }

@@ -16,7 +16,7 @@ use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Ticket};
 use super::directory::Directory;
 use super::passivation;
-use super::publisher::{Place, Publisher};
+use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
 use crate::snapshot;
@@ -114,7 +114,8 @@ pub fn start(
     };
     let admission = Arc::new(Admission::new(options.admission));
     let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
-    let publisher = Arc::new(Publisher::new(place, archive.clone(), log.clone(), recovered.replay_after)?);
+    let publisher =
+        Arc::new(Publisher::new(place, archive.clone(), LogEnds::of(&log), recovered.replay_after)?);
     let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
     let checkpoints = desk.open(Checkpointer {
