@@ -21,9 +21,11 @@ use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
+use crate::http::admin::{Admin, BackedUp, Orders};
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
+use crate::message::Rejection;
 use crate::telemetry::Metrics;
-use crate::wal;
+use crate::{tools, wal};
 
 /// After the log has failed, so long for the answers that say so to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -107,6 +109,7 @@ struct Node {
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
     draining: watch::Sender<bool>,
+    format: data_dir::Format,
     found: Found,
 }
 
@@ -129,7 +132,7 @@ impl Node {
         report(&recovered, &metrics);
         let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let wal_dir = data.wal_dir();
+        let (wal_dir, format) = (data.wal_dir(), data.format().clone());
         let data = Arc::new(Mutex::new(data));
         let calls =
             Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
@@ -139,7 +142,7 @@ impl Node {
         if started.log_has_begun() {
             mark_started(&data)?;
         }
-        Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
+        Ok(Self { _lock: lock, started, verifier, metrics, draining, format, found })
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
@@ -154,8 +157,25 @@ impl Node {
             self.draining.subscribe(),
         );
         let (stopping, is_stopping) = watch::channel(false);
-        let ops = http::ops::serve(ops, self.metrics.clone(), self.readiness(), options, is_stopping);
+        let (metrics, readiness) = (self.metrics.clone(), self.readiness());
+        let ops = http::ops::serve(ops, metrics, readiness, self.admin(config), options, is_stopping);
         Serving { edge, ops, stopping }
+    }
+
+    /// What an operator may order; each order may take minutes.
+    fn admin(&self, config: &config::Serve) -> Admin {
+        let (operator, root, format) = (self.started.operator(), config.data.clone(), self.format.clone());
+        let snapshot = self.started.operator();
+        let orders = Orders {
+            snapshot: Box::new(move |compact| snapshot.checkpoint(compact).map_err(|why| why.to_string())),
+            backup: Box::new(move |to| {
+                let copied = tools::backup_running(&root, &format, &operator, to).map_err(admin_refusal)?;
+                let tools::Copied { files, linked, bytes, last_lsn } = copied;
+                info!(to = %to.display(), files, linked, bytes, last_lsn, "backed up");
+                Ok(BackedUp { files, linked, bytes, last_lsn })
+            }),
+        };
+        Admin::new(self.verifier.clone(), orders)
     }
 
     fn readiness(&self) -> ReadinessProbe {
@@ -187,6 +207,14 @@ impl Node {
         }
         info!("drained");
         Ok(())
+    }
+}
+
+/// What the operator can put right is theirs to read; the rest goes to the log.
+fn admin_refusal(why: tools::Error) -> Rejection {
+    match why {
+        tools::Error::CannotUse { .. } | tools::Error::Refused(_) => Rejection::Invalid(why.to_string()),
+        why => Rejection::Broken(why.to_string()),
     }
 }
 
@@ -224,6 +252,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             idle_after: config.idle_after,
             memory_bytes_max: config.memory_limit_bytes,
         },
+        keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
         ..defaults
     }

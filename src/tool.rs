@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use chinwag::config::Tool;
-use chinwag::tools::{self, Error, Imported, Selection};
+use chinwag::tools::{self, Copied, Error, Imported, Order, Plan, Selection};
 
 /// Runs a tool to its end.
 pub(crate) fn run(tool: &Tool) -> Result<(), Error> {
@@ -17,7 +17,22 @@ pub(crate) fn run(tool: &Tool) -> Result<(), Error> {
             export(dir, &selection, file.as_deref(), &mut out)
         }
         Tool::Import { dir, input } => import(dir, input.as_deref(), &mut out),
+        Tool::Backup { to, data, ops, only_ask, token } => {
+            let order = Order { to, data, ops: *ops, only_ask: *only_ask, token: token.as_deref() };
+            tell("backed up", tools::backup(&order)?, to, &mut out)
+        }
+        Tool::Restore { from, log, data, at } => {
+            let plan = Plan { from, log: log.as_deref(), data, at: *at };
+            let (copied, _) = tools::restore(&plan, &mut out)?;
+            tell("restored", copied, data, &mut out)
+        }
     }
+}
+
+fn tell(what: &str, copied: Copied, to: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    let (Copied { files, linked, bytes, last_lsn }, to) = (copied, to.display());
+    let told = writeln!(out, "{what} to={to} last={last_lsn} files={files} linked={linked} bytes={bytes}");
+    told.map_err(Error::Output)
 }
 
 fn export(dir: &Path, selection: &Selection, file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {

@@ -52,6 +52,24 @@ none of the conversations may be in it.
 Example:
   chinwag export old | chinwag import new";
 
+const BACKUP_EXAMPLE: &str = "\
+Asks the server that uses the data directory, with a token signed by its key, or copies the directory
+if no server uses it. The copy is a data directory too. Packs and old log files are hard links where
+the file system allows it: for a copy on another disk, name a directory there.
+
+Example:
+  chinwag backup --data /var/lib/chinwag --to /backup/chinwag-monday";
+
+const RESTORE_EXAMPLE: &str = "\
+Goes back to the end of a backup, or with --at to a moment within its log: before the first message
+later than a time, or behind a record. With --log, a later backup (or a stopped server's directory)
+brings the log from then on; what it reaches back to is set by serve --keep-log. Prints what verify
+prints.
+
+Examples:
+  chinwag restore /backup/chinwag-monday --data /var/lib/chinwag
+  chinwag restore /backup/chinwag-monday --log broken --data repaired --at 2026-01-31T11:59:00Z";
+
 #[derive(Parser)]
 #[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
 struct Cli {
@@ -80,6 +98,48 @@ pub(super) enum Flags {
     /// Stores the conversations of an export
     #[command(after_help = IMPORT_EXAMPLE)]
     Import(ImportFlags),
+    /// Copies a running server's data, or a stopped one's, consistently
+    #[command(after_help = BACKUP_EXAMPLE)]
+    Backup(BackupFlags),
+    /// Makes a data directory from a backup, as of its end or of a moment before
+    #[command(after_help = RESTORE_EXAMPLE)]
+    Restore(RestoreFlags),
+}
+
+#[derive(Args)]
+pub(super) struct BackupFlags {
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: String,
+    /// The data directory [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<String>,
+    /// The server's operations address [default: as for serve]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) ops: Option<String>,
+    /// An admin token; CHINWAG_TOKEN keeps it out of the process list [default: one signed with the
+    /// data directory's key]
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+    /// The settings file [default: chinwag.toml if present]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct RestoreFlags {
+    /// A backup, or a stopped server's directory
+    #[arg(value_name = "FROM")]
+    pub(super) from: String,
+    /// The data directory to make
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: String,
+    /// Where to stop: a time of RFC 3339, or the number of the last record [default: the end]
+    #[arg(long, value_name = "TIME|LSN")]
+    pub(super) at: Option<String>,
+    /// A later backup or directory of the same server, for the log behind FROM's
+    #[arg(long, value_name = "DIR")]
+    pub(super) log: Option<String>,
 }
 
 #[derive(Args)]
@@ -184,6 +244,9 @@ pub(super) struct ServeFlags {
     /// Conversations leave memory over so much of it [default: half of the machine's or cgroup's]
     #[arg(long, value_name = "BYTES")]
     memory_limit: Option<String>,
+    /// Keep the log so long after it is no longer needed, for restores to a moment, or off [default: off]
+    #[arg(long, value_name = "TIME")]
+    keep_log: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -249,6 +312,7 @@ impl ServeFlags {
             ("segment-bytes", one(self.segment_bytes)),
             ("idle-after", one(self.idle_after)),
             ("memory-limit", one(self.memory_limit)),
+            ("keep-log", one(self.keep_log)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

@@ -1,8 +1,11 @@
-//! Settings of the tools that work on a data directory. They read neither the environment nor the settings file: what
-//! a tool is to touch is named on its command line.
+//! Settings of the tools that work on a data directory. All but `backup`, which has to find the server, read neither
+//! the environment nor the settings file: what a tool is to touch is named on its command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::layers::Environment;
+use super::moment::Moment;
 use super::{Error, cli, value};
 use crate::message::{ConversationKey, GroupId, UserId};
 
@@ -37,6 +40,30 @@ pub enum Tool {
         /// `None`: standard input.
         input: Option<PathBuf>,
     },
+    /// `chinwag backup`.
+    Backup {
+        /// The directory to make.
+        to: PathBuf,
+        /// The data directory.
+        data: PathBuf,
+        /// The operations address of the server that uses it.
+        ops: SocketAddr,
+        /// Whether only that server is to be asked: its address was named.
+        only_ask: bool,
+        /// An admin token; `None`: one of the data directory's key.
+        token: Option<String>,
+    },
+    /// `chinwag restore`.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        /// Where the log goes on.
+        log: Option<PathBuf>,
+        /// The data directory to make.
+        data: PathBuf,
+        /// Where to stop; `None`: at the end.
+        at: Option<Moment>,
+    },
 }
 
 pub(super) fn verify(flags: cli::DirFlags) -> Result<Tool, Error> {
@@ -64,6 +91,25 @@ pub(super) fn export(flags: cli::ExportFlags) -> Result<Tool, Error> {
 pub(super) fn import(flags: cli::ImportFlags) -> Result<Tool, Error> {
     let input = flags.r#in.map(|file| path("--in", &file)).transpose()?;
     Ok(Tool::Import { dir: path("DIR", &flags.dir)?, input })
+}
+
+pub(super) fn backup(flags: cli::BackupFlags, environment: Environment<'_>) -> Result<Tool, Error> {
+    let only_ask = flags.ops.is_some();
+    let token = flags.token.or_else(|| environment("CHINWAG_TOKEN")?.into_string().ok());
+    let layers = super::layers_of_the_server(flags.data, flags.ops, flags.config, environment)?;
+    Ok(Tool::Backup {
+        to: path("--to", &flags.to)?,
+        data: super::data(&layers)?,
+        ops: super::ops(&layers)?,
+        only_ask,
+        token: token.filter(|token| !token.is_empty()),
+    })
+}
+
+pub(super) fn restore(flags: cli::RestoreFlags) -> Result<Tool, Error> {
+    let at = flags.at.map(|at| Moment::parse(&at).map_err(|why| Error::new("--at", why))).transpose()?;
+    let log = flags.log.map(|dir| path("--log", &dir)).transpose()?;
+    Ok(Tool::Restore { from: path("FROM", &flags.from)?, log, data: path("--data", &flags.data)?, at })
 }
 
 fn path(place: &str, text: &str) -> Result<PathBuf, Error> {

@@ -99,6 +99,18 @@ impl Nudge {
         self.bell.lock().look = true;
         self.bell.rang.notify_all();
     }
+
+    /// Merges all packs into one, at full speed. Blocks until it is done.
+    pub(crate) fn merge_all(&self) -> Result<(), Error> {
+        let mut wanted = self.bell.lock();
+        wanted.all = true;
+        self.bell.rang.notify_all();
+        let ended = wanted.ended;
+        let running =
+            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
+        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
+        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
+    }
 }
 
 impl Bell {
@@ -150,18 +162,6 @@ impl Compaction {
     /// What a checkpoint rings.
     pub(crate) fn nudge(&self) -> Nudge {
         Nudge { bell: self.bell.clone() }
-    }
-
-    /// Merges all packs into one, at full speed. Blocks until it is done.
-    pub(crate) fn merge_all(&self) -> Result<(), Error> {
-        let mut wanted = self.bell.lock();
-        wanted.all = true;
-        self.bell.rang.notify_all();
-        let ended = wanted.ended;
-        let running =
-            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
-        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
-        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
     }
 
     /// Ends the thread; a merge under way is given up. Blocks.

@@ -39,6 +39,7 @@ mod durable;
 mod engine_sim;
 pub(crate) mod group;
 pub(crate) mod history;
+mod kept_log;
 pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;
@@ -49,7 +50,7 @@ pub mod start;
 pub mod state;
 
 pub use self::publisher::Place;
-pub use self::start::{Calls, Options, Started, start};
+pub use self::start::{Calls, Operator, Options, Started, start};
 
 /// The handle to every conversation of this node. Cheap to clone.
 #[derive(Clone)]

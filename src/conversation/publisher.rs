@@ -6,15 +6,17 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::archive::Archive;
 use super::completion::Ticket;
+use super::kept_log::KeptLog;
 use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::snapshot::{self, Manifest, PackInfo, PackReader, PackWriter, StoreId};
-use crate::wal::{self, Lsn, Wal};
+use crate::wal::{self, Lsn, SegmentFile, Wal};
 
 /// Where snapshots live.
 #[derive(Clone)]
@@ -69,6 +71,8 @@ pub(crate) struct Published {
 pub(crate) struct LogEnds {
     /// Waits until everything appended before is on the disk.
     pub(crate) wait_for_disk: Box<dyn Fn() -> Result<Lsn, wal::Error> + Send + Sync>,
+    /// The segments there are, oldest first.
+    pub(crate) segments: Box<dyn Fn() -> Vec<SegmentFile> + Send + Sync>,
     /// Removes whole segments below a position; says how many.
     pub(crate) remove_below: Box<dyn Fn(Lsn) -> Result<usize, wal::Error> + Send + Sync>,
 }
@@ -76,9 +80,10 @@ pub(crate) struct LogEnds {
 impl LogEnds {
     /// Those of the running log.
     pub(crate) fn of(log: &Arc<Wal<Ticket>>) -> Self {
-        let (end, beginning) = (log.clone(), log.clone());
+        let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
         Self {
             wait_for_disk: Box::new(move || end.wait_for_disk()),
+            segments: Box::new(move || all.segments()),
             remove_below: Box::new(move |lsn| beginning.remove_below(lsn)),
         }
     }
@@ -93,6 +98,7 @@ pub(crate) struct Publisher {
     next_number: AtomicU64,
     /// Up to where the current manifest covers the log.
     replay_after: Mutex<Lsn>,
+    kept: Mutex<KeptLog>,
 }
 
 impl Publisher {
@@ -102,9 +108,19 @@ impl Publisher {
         archive: Arc<Archive>,
         log: LogEnds,
         replay_after: Lsn,
+        keep_log: Duration,
     ) -> Result<Self, snapshot::Error> {
         let next_number = snapshot::next_number(&*place.disk, &place.snap_dir)?.into();
-        Ok(Self { place, archive, log, next_number, replay_after: Mutex::new(replay_after) })
+        let kept = Mutex::new(KeptLog::new(keep_log));
+        Ok(Self { place, archive, log, next_number, replay_after: Mutex::new(replay_after), kept })
+    }
+
+    /// Calls `take` while nothing is published, pruned or cut: with the log's segments and the newest record in them
+    /// that is on the disk. Checkpoints and compaction wait meanwhile; actors and the log do not.
+    pub(crate) fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
+        let _still = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = (self.log.wait_for_disk)()?;
+        Ok(take(&(self.log.segments)(), last))
     }
 
     fn take_number(&self) -> u64 {
@@ -203,7 +219,10 @@ impl Publisher {
             warn!(file = %file.display(), "a damaged snapshot file was moved to quarantine");
         }
         match pruned.log_needed_after {
-            Some(lsn) => Ok((self.log.remove_below)(Lsn(lsn + 1))?),
+            Some(lsn) => {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok((self.log.remove_below)(kept.release(Lsn(lsn + 1), Instant::now()))?)
+            }
             None => Ok(0),
         }
     }

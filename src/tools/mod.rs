@@ -17,21 +17,28 @@ use std::path::{Path, PathBuf};
 use crate::conversation::{archive, recovery};
 use crate::{data_dir, exit, snapshot, wal};
 
+mod ask;
+mod backup;
+mod copy;
 mod export;
 mod import;
 mod inspect;
 mod invariants;
 mod progress;
 mod reader;
+mod restore;
 mod state_hash;
 #[cfg(test)]
 mod tests;
 mod transcript;
 mod verify;
 
+pub use backup::{Order, backup, backup_running, backup_stopped};
+pub use copy::Copied;
 pub use export::{Selection, export, export_to_file};
 pub use import::{Imported, import, import_file};
 pub use inspect::inspect;
+pub use restore::{Plan, restore};
 pub use state_hash::StateHash;
 pub use verify::{Report, Verdict, verify};
 

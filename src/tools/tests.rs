@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::disk::Real;
 use crate::message::{Address, Caller, Draft, GroupId, UserId};
 use crate::telemetry::Metrics;
 
+mod copying;
 mod transfer;
 mod verifying;
 
@@ -24,7 +26,12 @@ struct Life {
 }
 
 impl Life {
+    /// With segments so small that days of chat take several.
     fn begin(dir: &Path) -> Self {
+        Self::with(dir, 64 << 10, Duration::ZERO)
+    }
+
+    fn with(dir: &Path, segment_bytes: u64, keep_log: Duration) -> Self {
         let lock = Lock::acquire(dir).unwrap();
         let disk = Arc::new(Real);
         let mut data = DataDir::open(disk.clone(), dir).unwrap();
@@ -33,11 +40,8 @@ impl Life {
         let metrics = Arc::new(Metrics::new(crate::config::SyncMode::Always));
         let (draining, is_draining) = watch::channel(false);
         let options = Options {
-            log: wal::Options {
-                segment_bytes: 64 << 10,
-                first_segment_bytes: 64 << 10,
-                ..Default::default()
-            },
+            log: wal::Options { segment_bytes, first_segment_bytes: segment_bytes, ..Default::default() },
+            keep_log,
             // Merges come when they are asked for, and not while a test copies files.
             compaction: compaction::Options { bytes_per_second: 1, ..Default::default() },
             ..Options::default()
@@ -97,7 +101,7 @@ impl Life {
     }
 
     fn checkpoint(&self, compact: bool) {
-        self.started.checkpoint(compact).unwrap();
+        self.started.operator().checkpoint(compact).unwrap();
     }
 
     /// Ends as a server does.
