@@ -45,14 +45,14 @@ pub struct BackedUp {
 }
 
 /// Makes a backup in a directory.
-pub type BackupOrder = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
+pub type TakeBackup = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
 
 /// What can be ordered. Each blocks until it is done.
 pub struct Orders {
     /// Takes a checkpoint; `true`: and merges all packs. An error is for the log.
     pub snapshot: Box<dyn Fn(bool) -> Result<(), String> + Send + Sync>,
     /// Makes a backup in this directory.
-    pub backup: BackupOrder,
+    pub backup: TakeBackup,
 }
 
 /// Answers the admin calls.
