@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
+use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::conversation::{self, Options, Place, Started, compaction, recovery};
 use crate::data_dir::{DataDir, Lock};
 use crate::disk::Real;
@@ -60,7 +61,7 @@ impl Life {
         let draft = Draft {
             msg: msg.into(),
             extra: format!("{{\"of\":{msg:?}}}"),
-            client_msg_id: format!("id of {msg}"),
+            client_msg_id: format!("id of {msg}").chars().take(CLIENT_MSG_ID_BYTES_MAX).collect(),
         };
         self.started.conversations.send(&user(from), to, draft).await.unwrap().msg_index
     }

@@ -65,7 +65,6 @@ fn a_backup_under_load_is_one_moment_and_has_everything_acknowledged_before_it()
         stop.store(true, Ordering::Relaxed);
         for sender in senders {
             let (sent, slowest) = sender.await.unwrap();
-            println!("sent {sent} messages, the slowest took {slowest:?}");
             assert!(sent > 0 && slowest < Duration::from_secs(5));
         }
         Arc::into_inner(life).unwrap().stop().await;
