@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::fragile::{Forgets, Fragile};
 use super::scene::{STORE, chunk, make_dirs, manifest, manifest_path, quarantine, snap, tmp, write_pack};
-use super::{Chunk, Error, Loaded, Manifest, load_newest, next_number, prune, publish};
+use super::{Chunk, Error, FileKind, Loaded, Manifest, load_newest, next_number, prune, publish};
 use crate::disk::{Disk, Operation, Simulated};
 
 const LIVES: usize = 5;
@@ -43,11 +43,12 @@ impl History {
         for _ in 0..LIVES {
             self.live()?;
             let power_cut = self.random.random_bool(0.8);
-            self.disk = if power_cut { self.disk.crash() } else { self.disk.kill() };
-            let found = self.check()?;
-            if self.cut > 0 {
-                self.check_second_chance(found)?;
+            // A killed process leaves the disk as it is, unsynced bytes and names with it.
+            if power_cut {
+                self.disk = self.disk.crash();
             }
+            let found = self.check()?;
+            self.check_every_manifest()?;
             if power_cut {
                 self.allowed = vec![found];
             }
@@ -117,13 +118,32 @@ impl History {
         Ok(Some(number))
     }
 
-    /// Once the log was cut, damage to the newest manifest must still cost nothing.
-    fn check_second_chance(&self, newest: Option<u64>) -> Result<(), String> {
-        let newest = newest.ok_or("the log was cut, and there is no manifest")?;
-        self.disk.flip(&manifest_path(newest), 40, 1);
-        let found = self.load();
-        self.disk.flip(&manifest_path(newest), 40, 1);
-        found?.map(drop).ok_or_else(|| "there was no manifest to fall back to".into())
+    /// Manifest after manifest is damaged, newest first: the one before must step in, with its packs all there, and
+    /// once the log was cut the second must still reach it.
+    fn check_every_manifest(&self) -> Result<(), String> {
+        let names = self.disk.list(&snap()).map_err(|error| error.to_string())?;
+        let numbers = names.iter().filter_map(|name| FileKind::Manifest.number(name.to_str()?));
+        let newest_first: Vec<_> = numbers.collect::<Vec<_>>().into_iter().rev().collect();
+        let mut damaged = Vec::new();
+        let checked = newest_first.iter().try_for_each(|&number| {
+            let found = self.load().map(|found| found.map(|loaded| loaded.manifest));
+            match found? {
+                Some(found) if found.number == number => self.check_reach(&found, damaged.len())?,
+                found => return Err(format!("{found:?} was found instead of {number}")),
+            }
+            self.disk.flip(&manifest_path(number), 40, 1);
+            damaged.push(number);
+            Ok(())
+        });
+        damaged.iter().for_each(|&number| self.disk.flip(&manifest_path(number), 40, 1));
+        checked.and(if self.cut > 0 && damaged.len() < 2 { Err("no second chance".into()) } else { Ok(()) })
+    }
+
+    fn check_reach(&self, manifest: &Manifest, nth: usize) -> Result<(), String> {
+        match nth >= 2 || manifest.replay_after_lsn >= self.cut {
+            true => Ok(()),
+            false => Err(format!("the log that {} needs is gone", manifest.number)),
+        }
     }
 
     fn load(&self) -> Result<Option<Loaded>, String> {
@@ -136,10 +156,8 @@ impl History {
 
     fn check_content(&self, loaded: &Loaded) -> Result<(), String> {
         let number = loaded.manifest.number;
-        if self.manifests.get(&number) != Some(&loaded.manifest)
-            || loaded.manifest.replay_after_lsn < self.cut
-        {
-            return Err(format!("{number} is not what was published, or its log is gone"));
+        if self.manifests.get(&number) != Some(&loaded.manifest) {
+            return Err(format!("{number} is not what was published"));
         }
         for pack in &loaded.packs {
             let in_order: Result<Vec<_>, _> = pack.chunks_in_order().map(|(_, chunk)| chunk).collect();
