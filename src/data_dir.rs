@@ -91,11 +91,12 @@ fn owner(pid: Option<u32>) -> String {
 
 /// Names action and path of a failed operation, and tells a lack of permission or room from a failing disk.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    use io::ErrorKind::{NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{
+        AlreadyExists, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     move |source| match source.kind() {
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory | StorageFull | QuotaExceeded => {
-            Error::NotWritable { path: path.to_path_buf(), source }
-        }
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists | StorageFull
+        | QuotaExceeded => Error::NotWritable { path: path.to_path_buf(), source },
         _ => Error::Io { action, path: path.to_path_buf(), source },
     }
 }

@@ -59,7 +59,7 @@ impl History {
     /// One process: publishes and prunes until the lights go out.
     fn live(&mut self) -> Result<(), String> {
         let changes = self.random.random_range(0..120);
-        let disk = Fragile::new(self.disk.clone(), changes, self.forgets);
+        let disk = Fragile::disk(self.disk.clone(), changes, self.forgets);
         for _ in 0..self.random.random_range(1..8) {
             if self.random.random_bool(0.2) {
                 self.sabotage();

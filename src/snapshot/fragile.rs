@@ -27,7 +27,7 @@ pub(crate) struct Fragile {
 }
 
 impl Fragile {
-    pub(crate) fn new(inner: Simulated, changes: u64, forgets: Forgets) -> Arc<dyn Disk> {
+    pub(crate) fn disk(inner: Simulated, changes: u64, forgets: Forgets) -> Arc<dyn Disk> {
         if forgets == Forgets::FileSyncs {
             inner.lie_about_syncs();
         }

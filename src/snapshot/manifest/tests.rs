@@ -7,6 +7,9 @@ use super::super::scene::{
 use super::*;
 use crate::disk::Operation;
 
+type Damaging = fn(&Scene);
+type Forging = fn(&mut Vec<u8>);
+
 /// A scene with packs 1..=`packs`, and after each the manifest of all packs so far, numbered from 101, replaying after ten
 /// times its count.
 fn with_manifests(packs: u64) -> (Scene, Vec<Manifest>) {
@@ -97,7 +100,7 @@ fn every_flipped_bit_of_a_manifest_is_noticed() {
 
 #[test]
 fn a_manifest_whose_pack_is_gone_or_damaged_is_passed_over() {
-    let damages: [(&str, fn(&Scene)); 5] = [
+    let damages: [(&str, Damaging); 5] = [
         ("open", |scene| scene.disk.remove(&pack_path(2)).unwrap()),
         ("length", |scene| {
             let bytes = scene.bytes(&pack_path(2));
@@ -177,7 +180,7 @@ fn a_manifest_of_a_later_version_is_not_passed_over() {
 
 #[test]
 fn impossible_manifests_with_good_checksums_are_damage() {
-    let forgeries: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let forgeries: [(&str, Forging); 5] = [
         ("length", |bytes| bytes[88..92].fill(0xff)),
         ("length", |bytes| bytes.truncate(100)),
         ("twice", |bytes| bytes.copy_within(96..104, 128)),

@@ -12,6 +12,8 @@ use super::super::{Error, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use super::*;
 use crate::disk::Operation;
 
+type Lying = fn(&mut [u8]);
+
 fn in_order(pack: &PackReader) -> Vec<Chunk> {
     pack.chunks_in_order().map(|(_, chunk)| chunk.unwrap()).collect()
 }
@@ -308,7 +310,7 @@ fn mangled_index(change: impl Fn(&mut [u8])) -> Error {
 
 #[test]
 fn an_index_that_lies_is_refused_before_a_chunk_is_read() {
-    let lies: [(&str, fn(&mut [u8])); 5] = [
+    let lies: [(&str, Lying); 5] = [
         ("outside", |index| index[16..24].fill(0xff)),
         ("outside", |index| index[16..24].fill(0)),
         ("outside", |index| index[24..28].fill(0xff)),
