@@ -221,7 +221,7 @@ fn a_directory_without_permission_or_room_is_not_writable_and_a_failing_disk_is_
         disk.fail(Operation::Name, 1, kind);
         let error = open(&disk).err().unwrap();
         assert!(matches!(error, Error::NotWritable { .. }), "{error}");
-        assert!(error.to_string().starts_with("/data/wal is not writable: "), "{error}");
+        assert!(error.to_string().starts_with("cannot create /data/wal: "), "{error}");
     }
     let disk = started();
     disk.fail(Operation::Read, 1, ErrorKind::Other);
