@@ -45,6 +45,10 @@ fn change(changes_left: &AtomicU64) -> io::Result<()> {
 }
 
 impl Disk for Fragile {
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.inner.free_bytes(dir)
+    }
+
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
         change(&self.changes_left)?;
         Ok(self.file(self.inner.create(path)?))
