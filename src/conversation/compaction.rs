@@ -85,6 +85,8 @@ struct Wanted {
 /// The running thread.
 pub(crate) struct Compaction {
     bell: Arc<Bell>,
+    /// One asks for a merge of everything at a time: each hears of its own.
+    asking: Mutex<()>,
     thread: JoinHandle<()>,
 }
 
@@ -121,13 +123,13 @@ impl Bell {
         }
     }
 
-    /// Sleeps, but not beyond a stop.
+    /// Sleeps, but not beyond a stop, and not while somebody waits for a merge of everything.
     fn pause(&self, time: Duration) -> Result<(), Error> {
         let wanted = self.lock();
         let stopped = || self.stopped.load(Ordering::Acquire);
         let (_wanted, _) = self
             .rang
-            .wait_timeout_while(wanted, time, |_| !stopped())
+            .wait_timeout_while(wanted, time, |wanted| !stopped() && !wanted.all)
             .unwrap_or_else(PoisonError::into_inner);
         if stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
@@ -144,7 +146,7 @@ impl Compaction {
         let unmergeable = HashSet::new();
         let compactor = Compactor { options, archive, publisher, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
-        Ok(Self { bell, thread })
+        Ok(Self { bell, asking: Mutex::new(()), thread })
     }
 
     /// What a checkpoint rings.
@@ -154,6 +156,7 @@ impl Compaction {
 
     /// Merges all packs into one, at full speed. Blocks until it is done.
     pub(crate) fn merge_all(&self) -> Result<(), Error> {
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = self.bell.lock();
         wanted.all = true;
         self.bell.rang.notify_all();
@@ -190,9 +193,9 @@ impl Compactor {
     fn run(mut self) {
         while let Some(all) = self.bell.wait() {
             // A bug in here must not end the thread: packs would pile up.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.merge_what_is_due(all)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.merge_what_can_be(all)));
             let outcome = outcome.unwrap_or(Err(Error::Panicked));
-            self.note(&outcome);
+            report(&outcome);
             if all {
                 let mut wanted = self.bell.lock();
                 wanted.all = false;
@@ -203,14 +206,21 @@ impl Compactor {
         }
     }
 
-    fn note(&mut self, outcome: &Result<(), Error>) {
-        match outcome {
-            Ok(()) | Err(Error::Stopped) => {}
-            Err(why) => {
-                error!(%why, "packs could not be merged; all of them are kept");
-                if let Error::Unreadable { pack, .. } = why {
-                    self.unmergeable.insert(*pack);
+    /// Merges what is due, behind the packs that cannot be read; the first of those is the outcome.
+    fn merge_what_can_be(&mut self, all: bool) -> Result<(), Error> {
+        if all {
+            // Whoever asks is to hear of every pack that stays as it is.
+            self.unmergeable.clear();
+        }
+        let mut unreadable = None;
+        loop {
+            match self.merge_what_is_due(all) {
+                Err(why @ Error::Unreadable { pack, .. }) => {
+                    self.unmergeable.insert(pack);
+                    unreadable.get_or_insert(why);
                 }
+                Ok(()) => return unreadable.map_or(Ok(()), Err),
+                failed => return failed,
             }
         }
     }
@@ -304,6 +314,13 @@ impl Merging<'_> {
             _ if self.bell.stopped.load(Ordering::Acquire) => Err(Error::Stopped),
             _ => Ok(()),
         }
+    }
+}
+
+fn report(outcome: &Result<(), Error>) {
+    match outcome {
+        Ok(()) | Err(Error::Stopped) => {}
+        Err(why) => error!(%why, "packs could not be merged; they are kept as they are"),
     }
 }
 
