@@ -37,6 +37,8 @@ mod directory;
 mod durable;
 mod group;
 mod history;
+#[cfg(test)]
+mod life_tests;
 mod participants;
 pub mod passivation;
 pub mod publisher;
