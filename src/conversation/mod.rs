@@ -40,6 +40,8 @@ mod engine_sim;
 pub(crate) mod group;
 pub(crate) mod history;
 mod kept_log;
+#[cfg(test)]
+mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;
