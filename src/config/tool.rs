@@ -115,3 +115,72 @@ pub(super) fn restore(flags: cli::RestoreFlags) -> Result<Tool, Error> {
 fn path(place: &str, text: &str) -> Result<PathBuf, Error> {
     value::path(text).map_err(|why| Error::new(place, why))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::super::{Command, Stop};
+    use super::*;
+
+    fn read(arguments: &str, variables: &[(&str, &str)]) -> Result<Tool, Stop> {
+        let arguments = format!("chinwag {arguments}");
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        match Command::read(arguments.split(' ').map(OsString::from), variable)? {
+            Command::Tool(tool) => Ok(tool),
+            other => panic!("not a tool: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_selection_is_a_pair_or_a_group_or_everything() {
+        let user = |id| UserId::parse(id).unwrap();
+        let only = |arguments| match read(arguments, &[]).unwrap() {
+            Tool::Export { only, .. } => only,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(only("export d"), None);
+        assert_eq!(only("export d --user b --peer a"), Some(ConversationKey::direct(user("a"), user("b"))));
+        let group = ConversationKey::Group(GroupId::parse("g").unwrap());
+        assert_eq!(only("export d --group g"), Some(group));
+        for bad in
+            ["export d --user a", "export d --peer a", "export d --user a --peer b --group g", "export"]
+        {
+            assert!(matches!(read(bad, &[]), Err(Stop::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_backup_finds_the_server_as_serve_would_place_it() {
+        let variables = [("CHINWAG_DATA", "here"), ("CHINWAG_OPS", "127.0.0.1:9"), ("CHINWAG_TOKEN", "t")];
+        let expected = |data: &str, ops: &str, only_ask, token: Option<&str>| Tool::Backup {
+            to: "b".into(),
+            data: data.into(),
+            ops: ops.parse().unwrap(),
+            only_ask,
+            token: token.map(str::to_owned),
+        };
+        let plain = read("backup --to b", &[]).unwrap();
+        assert_eq!(plain, expected("snapshots", "127.0.0.1:8001", false, None));
+        let from_variables = read("backup --to b", &variables).unwrap();
+        assert_eq!(from_variables, expected("here", "127.0.0.1:9", false, Some("t")));
+        let from_flags = read("backup --to b --data d --ops 127.0.0.1:7 --token u", &variables).unwrap();
+        assert_eq!(from_flags, expected("d", "127.0.0.1:7", true, Some("u")));
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_the_flag_that_has_them() {
+        for (arguments, place) in [
+            ("restore f --data d --at 0", "--at"),
+            ("restore f --data d --at noon", "--at"),
+            ("export d --group ", "--group"),
+            ("backup --to b --ops here", "--ops"),
+        ] {
+            let refused = read(arguments, &[]);
+            assert!(matches!(&refused, Err(Stop::Usage(why)) if why.contains(place)), "{refused:?}");
+        }
+    }
+}
