@@ -42,7 +42,7 @@ pub(crate) fn of_snapshot(why: &snapshot::Error) -> u8 {
     }
 }
 
-fn of_io(source: &io::Error) -> u8 {
+pub(crate) fn of_io(source: &io::Error) -> u8 {
     match source.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => CANNOT_USE,
         _ => DISK,

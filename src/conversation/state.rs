@@ -82,6 +82,11 @@ impl State {
         }
     }
 
+    /// Whether anything has happened in it. A first record that the log refused leaves it as it was.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.applied_lsn > 0
+    }
+
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.history.bytes() + self.participants.bytes() + size_of::<Self>()

@@ -44,15 +44,17 @@ pub struct BackedUp {
     pub last_lsn: u64,
 }
 
-/// Makes a backup in a directory.
-pub type TakeBackup = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
+/// Takes a checkpoint; `true`: and merges all packs. An error is for the log.
+pub type SnapshotOrder = Box<dyn Fn(bool) -> Result<(), String> + Send + Sync>;
+/// Makes a backup in this directory.
+pub type BackupOrder = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
 
 /// What can be ordered. Each blocks until it is done.
 pub struct Orders {
-    /// Takes a checkpoint; `true`: and merges all packs. An error is for the log.
-    pub snapshot: Box<dyn Fn(bool) -> Result<(), String> + Send + Sync>,
-    /// Makes a backup in this directory.
-    pub backup: TakeBackup,
+    /// See [`SnapshotOrder`].
+    pub snapshot: SnapshotOrder,
+    /// See [`BackupOrder`].
+    pub backup: BackupOrder,
 }
 
 /// Answers the admin calls.
@@ -66,13 +68,13 @@ pub struct Admin {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BackupOrder {
+struct BackupBody {
     to: PathBuf,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SnapshotOrder {
+struct SnapshotBody {
     #[serde(default)]
     compact: bool,
 }
@@ -116,14 +118,14 @@ impl Admin {
     async fn carry_out(&self, path: &str, body: &[u8]) -> Result<Answer, Failure> {
         match path.strip_prefix(PREFIX) {
             Some("backup") => {
-                let BackupOrder { to } = parse(body)?;
+                let BackupBody { to } = parse(body)?;
                 if !to.is_absolute() {
                     return Err(invalid("to: must be an absolute path on the server's machine"));
                 }
                 self.run(move |orders| (orders.backup)(&to)).await
             }
             Some("snapshot") => {
-                let SnapshotOrder { compact } = parse(body)?;
+                let SnapshotBody { compact } = parse(body)?;
                 self.run(move |orders| {
                     (orders.snapshot)(compact).map_err(Rejection::Broken)?;
                     Ok(serde_json::Map::new())

@@ -342,6 +342,9 @@ impl Builder {
             return Err(format!("{announced:?} messages and recalls were announced, {told:?} came"));
         }
         self.state.history.erase_through(told.1);
+        if !self.state.has_begun() {
+            return Err("nothing has happened in it: it has no participants".into());
+        }
         if let Some(why) = broken(&self.state).into_iter().next() {
             return Err(format!("{}: {why}", self.state.key));
         }

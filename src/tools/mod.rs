@@ -105,7 +105,7 @@ impl Error {
             Self::Snapshot(why) | Self::Conversation(archive::Error::Snapshot(why)) => exit::of_snapshot(why),
             Self::Log(why) => exit::of_log(why),
             Self::Conversation(_) | Self::Damaged { .. } => exit::DAMAGED,
-            Self::Io { .. } => exit::DISK,
+            Self::Io { source, .. } => exit::of_io(source),
             Self::Recovery(why) => exit::of_recovery(why),
             Self::CannotUse { .. } => exit::CANNOT_USE,
             Self::Refused(_) | Self::TornTail(_) | Self::Output(_) => exit::OTHER,

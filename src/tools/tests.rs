@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
-use crate::conversation::{self, Options, Place, Started, compaction, recovery};
+use crate::conversation::{self, Calls, Options, Place, Started, compaction, recovery};
 use crate::data_dir::{DataDir, Lock};
 use crate::disk::Real;
 use crate::message::{Address, Caller, Draft, GroupId, UserId};
@@ -47,7 +47,7 @@ impl Life {
             compaction: compaction::Options { bytes_per_second: 1, ..Default::default() },
             ..Options::default()
         };
-        let calls = conversation::Calls {
+        let calls = Calls {
             before_first_batch: Box::new(|| {}),
             on_log_failure: Box::new(|why| panic!("the log failed: {why}")),
         };
@@ -61,7 +61,7 @@ impl Life {
         let draft = Draft {
             msg: msg.into(),
             extra: format!("{{\"of\":{msg:?}}}"),
-            client_msg_id: format!("id of {msg}").chars().take(CLIENT_MSG_ID_BYTES_MAX).collect(),
+            client_msg_id: format!("{:016x}", xxh3_64(msg.as_bytes())),
         };
         self.started.conversations.send(&user(from), to, draft).await.unwrap().msg_index
     }

@@ -16,7 +16,6 @@ use super::invariants::{broken, difference};
 use super::progress::Progress;
 use super::reader::Reader;
 use super::state_hash::StateHash;
-use crate::conversation::archive::survey::key_of;
 use crate::conversation::archive::{self, RecordError, TailRecord, replay};
 use crate::conversation::record::{Record, decode_key, encode_key, key_bytes_of};
 use crate::conversation::state::State;
@@ -290,8 +289,7 @@ impl Conversations<'_> {
     }
 
     fn one(&mut self, key: &ConversationKey, tail: &[TailRecord], findings: &mut Findings<'_>) {
-        let tail: Vec<_> = tail.iter().filter(|record| key_of(record).is_ok_and(|of| of == *key)).collect();
-        match self.load(key, &tail) {
+        match self.load(key, tail) {
             Ok(state) => {
                 let before = findings.damaged;
                 broken(&state).into_iter().for_each(|why| self.tell_broken(key, &why, findings));
@@ -322,7 +320,7 @@ impl Conversations<'_> {
     }
 
     /// The conversation from the newest image and the log; what the older image makes of it must be the same.
-    fn load(&self, key: &ConversationKey, tail: &[&TailRecord]) -> Result<State, Lost> {
+    fn load(&self, key: &ConversationKey, tail: &[TailRecord]) -> Result<State, Lost> {
         let newest = self.reader.archive().load_chunks(key)?;
         let older = self.fallback().map(|older| older.load_chunks(key)).transpose()?.flatten();
         let reached = newest.as_ref().map_or(0, |state| state.applied_lsn);
@@ -368,11 +366,10 @@ impl From<archive::Error> for Lost {
     }
 }
 
-fn advance(mut state: State, records: &[&TailRecord]) -> Result<State, archive::Error> {
-    let key_bytes = encode_key(&state.key);
+fn advance(mut state: State, records: &[TailRecord]) -> Result<State, archive::Error> {
+    let key = encode_key(&state.key);
     for record in records {
-        replay(&mut state, &key_bytes, record)
-            .map_err(|why| archive::Error::Record { lsn: record.lsn, why })?;
+        replay(&mut state, &key, record).map_err(|why| archive::Error::Record { lsn: record.lsn, why })?;
     }
     Ok(state)
 }

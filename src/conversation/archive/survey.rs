@@ -58,8 +58,8 @@ impl Archive {
     }
 
     /// Takes out what the tail has of a conversation.
-    pub(crate) fn take_tail(&self, hash: u128) -> Vec<TailRecord> {
-        self.tail().remove(&hash).map(Arc::unwrap_or_clone).unwrap_or_default()
+    pub(crate) fn take_tail(&self, hash: u128) -> Arc<Vec<TailRecord>> {
+        self.tail().remove(&hash).unwrap_or_default()
     }
 }
 
@@ -72,8 +72,7 @@ impl Found {
     }
 }
 
-/// The conversation that a record of the tail belongs to.
-pub(crate) fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
+fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
     decode_key(key_bytes_of(&record.payload)?)
 }
 

@@ -92,6 +92,11 @@ fn a_line_that_breaks_a_rule_is_named_and_nothing_is_imported() {
     for (lines, line, expected) in [
         (good.clone(), 1, "belongs to no conversation"),
         (format!("{}\n", head("")), 2, "were announced"),
+        (
+            head("").replace("\"messages\":1", "\"messages\":0").replace(r#"{"user":"a","ack_index":1}"#, ""),
+            2,
+            "no participants",
+        ),
         (head(r#","hash":"12""#), 1, "hash"),
         (head(r#","colour":"red""#), 1, "unknown field"),
         (head("").replace("\"version\":1", "\"version\":2"), 1, "version 2"),
