@@ -82,8 +82,6 @@ pub struct Serve {
     pub checkpoint_interval: Duration,
     /// Most bytes of log between two checkpoints.
     pub checkpoint_bytes: u64,
-    /// How long the log is kept after no snapshot needs it; `None`: not at all.
-    pub keep_log: Option<Duration>,
     /// Size of a segment of the log, in bytes ([`limits::SEGMENT_BYTES`]).
     pub segment_bytes: u64,
     /// How long a conversation must be unused to leave memory.
@@ -91,6 +89,8 @@ pub struct Serve {
     /// How much memory conversations may take together, in bytes; over it, the least recently used
     /// leave.
     pub memory_limit_bytes: u64,
+    /// How long the log is kept after no snapshot needs it; `None`: not at all.
+    pub keep_log: Option<Duration>,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -212,10 +212,10 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
         checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
         checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
-        keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
         segment_bytes: segment_bytes(layers, body_limit_bytes)?,
         idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
         memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
+        keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,

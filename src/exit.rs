@@ -1,6 +1,6 @@
 //! Which error ends the process with which code (contract, section 1): the one list of them.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use crate::conversation::recovery;
 use crate::{data_dir, snapshot, wal};
@@ -44,7 +44,7 @@ pub(crate) fn of_snapshot(why: &snapshot::Error) -> u8 {
 
 pub(crate) fn of_io(source: &io::Error) -> u8 {
     match source.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => CANNOT_USE,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => CANNOT_USE,
         _ => DISK,
     }
 }

@@ -132,8 +132,7 @@ impl Node {
         report(&recovered, &metrics);
         let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let wal_dir = data.wal_dir();
-        let format = data.format().clone();
+        let (wal_dir, format) = (data.wal_dir(), data.format().clone());
         let data = Arc::new(Mutex::new(data));
         let calls =
             Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
@@ -249,11 +248,11 @@ fn options(config: &config::Serve) -> conversation::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,
         },
-        keep_log: config.keep_log.unwrap_or_default(),
         passivation: passivation::Options {
             idle_after: config.idle_after,
             memory_bytes_max: config.memory_limit_bytes,
         },
+        keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
         ..defaults
     }

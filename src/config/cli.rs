@@ -235,9 +235,6 @@ pub(super) struct ServeFlags {
     /// Most log between two checkpoints [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     checkpoint_bytes: Option<String>,
-    /// Keep the log so long after it is no longer needed, for restores to a moment, or off [default: off]
-    #[arg(long, value_name = "TIME")]
-    keep_log: Option<String>,
     /// Size of one file of the log; one is made ahead, and as much is left free [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     segment_bytes: Option<String>,
@@ -247,6 +244,9 @@ pub(super) struct ServeFlags {
     /// Conversations leave memory over so much of it [default: half of the machine's or cgroup's]
     #[arg(long, value_name = "BYTES")]
     memory_limit: Option<String>,
+    /// Keep the log so long after it is no longer needed, for restores to a moment, or off [default: off]
+    #[arg(long, value_name = "TIME")]
+    keep_log: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -309,10 +309,10 @@ impl ServeFlags {
             ("drain-timeout", one(self.drain_timeout)),
             ("checkpoint-interval", one(self.checkpoint_interval)),
             ("checkpoint-bytes", one(self.checkpoint_bytes)),
-            ("keep-log", one(self.keep_log)),
             ("segment-bytes", one(self.segment_bytes)),
             ("idle-after", one(self.idle_after)),
             ("memory-limit", one(self.memory_limit)),
+            ("keep-log", one(self.keep_log)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

@@ -58,12 +58,12 @@ impl DirtyList {
         self.lock().push(key);
     }
 
-    fn add_all(&self, keys: BTreeSet<ConversationKey>) {
+    pub(crate) fn add_all(&self, keys: BTreeSet<ConversationKey>) {
         self.lock().extend(keys);
     }
 
     /// Each once, in an order of their own.
-    fn take(&self) -> BTreeSet<ConversationKey> {
+    pub(crate) fn take(&self) -> BTreeSet<ConversationKey> {
         std::mem::take(&mut *self.lock()).into_iter().collect()
     }
 
@@ -84,9 +84,12 @@ pub enum Error {
     /// An actor died between two chunks of its conversation. The next checkpoint leaves it out.
     #[error("{0} ended in the middle of its chunks")]
     Interrupted(ConversationKey),
-    /// The thread panicked, or has ended with the node.
-    #[error("the checkpoint thread has ended")]
+    /// The thread panicked, or is gone.
+    #[error("the checkpoint thread panicked")]
     Panicked,
+    /// The node stops.
+    #[error("the node stops and takes its last checkpoint by itself")]
+    Stopped,
 }
 
 enum Order {
@@ -179,8 +182,8 @@ impl Caller {
     /// Takes a checkpoint now. Blocks.
     pub(crate) fn take_now(&self) -> Result<(), Error> {
         let (done, answer) = mpsc::sync_channel(1);
-        self.orders.send(Order::Now(done)).map_err(|_| Error::Panicked)?;
-        answer.recv().unwrap_or(Err(Error::Panicked))
+        self.orders.send(Order::Now(done)).map_err(|_| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
     }
 }
 

@@ -35,9 +35,13 @@ pub mod compaction;
 mod completion;
 mod directory;
 mod durable;
+#[cfg(test)]
+mod engine_sim;
 pub(crate) mod group;
 pub(crate) mod history;
 mod kept_log;
+#[cfg(test)]
+mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;

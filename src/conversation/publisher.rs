@@ -67,11 +67,33 @@ pub(crate) struct Published {
     pub(crate) segments_removed: usize,
 }
 
+/// What publishing does to the log, as two calls: the simulation of crashes has a log without threads.
+pub(crate) struct LogEnds {
+    /// Waits until everything appended before is on the disk.
+    pub(crate) wait_for_disk: Box<dyn Fn() -> Result<Lsn, wal::Error> + Send + Sync>,
+    /// The segments there are, oldest first.
+    pub(crate) segments: Box<dyn Fn() -> Vec<SegmentFile> + Send + Sync>,
+    /// Removes whole segments below a position; says how many.
+    pub(crate) remove_below: Box<dyn Fn(Lsn) -> Result<usize, wal::Error> + Send + Sync>,
+}
+
+impl LogEnds {
+    /// Those of the running log.
+    pub(crate) fn of(log: &Arc<Wal<Ticket>>) -> Self {
+        let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
+        Self {
+            wait_for_disk: Box::new(move || end.wait_for_disk()),
+            segments: Box::new(move || all.segments()),
+            remove_below: Box::new(move |lsn| beginning.remove_below(lsn)),
+        }
+    }
+}
+
 /// Publishes packs.
 pub(crate) struct Publisher {
     pub(crate) place: Place,
     archive: Arc<Archive>,
-    log: Arc<Wal<Ticket>>,
+    log: LogEnds,
     /// Numbers of packs and manifests; each is used once.
     next_number: AtomicU64,
     /// Up to where the current manifest covers the log.
@@ -84,7 +106,7 @@ impl Publisher {
     pub(crate) fn new(
         place: Place,
         archive: Arc<Archive>,
-        log: Arc<Wal<Ticket>>,
+        log: LogEnds,
         replay_after: Lsn,
         keep_log: Duration,
     ) -> Result<Self, snapshot::Error> {
@@ -97,8 +119,8 @@ impl Publisher {
     /// that is on the disk. Checkpoints and compaction wait meanwhile; actors and the log do not.
     pub(crate) fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
         let _still = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = self.log.wait_for_disk()?;
-        Ok(take(&self.log.segments(), last))
+        let last = (self.log.wait_for_disk)()?;
+        Ok(take(&(self.log.segments)(), last))
     }
 
     fn take_number(&self) -> u64 {
@@ -117,7 +139,7 @@ impl Publisher {
     /// ahead of the log under any sync mode.
     pub(crate) fn append(&self, pack: PackWriter, covered: Lsn) -> Result<Published, Error> {
         let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log.wait_for_disk()?;
+        (self.log.wait_for_disk)()?;
         let added = self.finish(pack)?;
         let mut packs = self.archive.packs().to_vec();
         packs.push(added.clone());
@@ -199,7 +221,7 @@ impl Publisher {
         match pruned.log_needed_after {
             Some(lsn) => {
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(self.log.remove_below(kept.release(Lsn(lsn + 1), Instant::now()))?)
+                Ok((self.log.remove_below)(kept.release(Lsn(lsn + 1), Instant::now()))?)
             }
             None => Ok(0),
         }

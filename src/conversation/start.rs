@@ -16,7 +16,7 @@ use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Ticket};
 use super::directory::Directory;
 use super::passivation;
-use super::publisher::{Place, Publisher};
+use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
 use crate::snapshot;
@@ -145,7 +145,7 @@ pub fn start(
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
-        log.clone(),
+        LogEnds::of(&log),
         recovered.replay_after,
         options.keep_log,
     )?);

@@ -20,6 +20,13 @@ mod format;
 mod manifest;
 mod pack;
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+pub(crate) mod fragile;
+#[cfg(test)]
+mod scene;
+
 pub use format::{Damage, FORMAT_VERSION};
 pub use manifest::{
     Loaded, Manifest, Pruned, Rejected, load_newest, manifest_path, manifests, next_number, pack_path, prune,
