@@ -213,7 +213,9 @@ impl Node {
 /// What the operator can put right is theirs to read; the rest goes to the log.
 fn admin_refusal(why: tools::Error) -> Rejection {
     match why {
-        tools::Error::CannotUse { .. } | tools::Error::Refused(_) => Rejection::Invalid(why.to_string()),
+        tools::Error::CannotUse { .. } | tools::Error::Refused(_) | tools::Error::Io { .. } => {
+            Rejection::Invalid(why.to_string())
+        }
         why => Rejection::Broken(why.to_string()),
     }
 }

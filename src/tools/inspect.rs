@@ -164,7 +164,7 @@ impl Inspection {
         writeln!(out, "log bytes={bytes} records={records} last={last_lsn}")?;
         for Segment { file, first_lsn, last_lsn, bytes, used_bytes } in &self.log.segments {
             let file = file.display();
-            writeln!(out, "  {file} records={first_lsn}..={last_lsn} bytes={bytes} used={used_bytes}")?;
+            writeln!(out, "  {file} first={first_lsn} last={last_lsn} bytes={bytes} used={used_bytes}")?;
         }
         writeln!(out, "snapshot bytes={}", self.snapshot.bytes)?;
         for Manifest { file, packs, covers_lsn } in &self.snapshot.manifests {

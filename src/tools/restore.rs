@@ -85,17 +85,15 @@ impl Source {
     fn open(dir: &Path, at: Option<Moment>) -> Result<Self, Error> {
         let reader = Reader::open(Arc::new(Real), dir)?;
         let mut too_late = None;
-        let log = reader.read_log(&mut |record, _, _| {
+        let mut log = reader.read_log(&mut |record, _, _| {
             if let (None, Some(Moment::Time(end_ns))) = (too_late, at)
                 && time_of(record).is_some_and(|ns| ns > end_ns)
             {
                 too_late = Some(record.lsn);
             }
         })?;
-        if !log.damage.is_empty() {
-            reader.refuse_damage(log)?;
-            let why = "its log is damaged: run chinwag verify".into();
-            return Err(Error::Damaged { path: dir.to_path_buf(), why });
+        if let Some(why) = log.damage.pop() {
+            return Err(why.into());
         }
         Ok(Self { reader, log, too_late })
     }

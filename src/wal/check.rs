@@ -1,6 +1,6 @@
 //! A look at a log that changes nothing, for tools.
 //!
-//! Promises the verdicts of [`replay`](super::replay) by the same scanner, but goes on behind damage and reads also
+//! Promises the verdicts of [`replay`](super::replay()) by the same scanner, but goes on behind damage and reads also
 //! the segments that no snapshot needs. What a finding means for the caller's data is none of its business.
 
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub struct Checked {
     pub torn_tail: Option<UncutTail>,
     /// Whether the last life ended with [`close`](super::Wal::close), or there was none.
     pub closed_cleanly: bool,
-    /// What is not as it was written. Never empty when [`replay`](super::replay) would refuse.
+    /// What is not as it was written. Never empty when [`replay`](super::replay()) would refuse.
     pub damage: Vec<Error>,
     /// All segments there are, by their names.
     named: Vec<SegmentFile>,
