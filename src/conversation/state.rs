@@ -82,9 +82,10 @@ impl State {
         }
     }
 
-    /// Whether anything has happened in it. A first record that the log refused leaves it as it was.
+    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
+    /// conversation has none.
     pub(crate) fn has_begun(&self) -> bool {
-        self.applied_lsn > 0
+        !self.participants.rows().is_empty()
     }
 
     /// Roughly what it takes in memory.
