@@ -82,8 +82,8 @@ impl State {
         }
     }
 
-    /// Whether anything has happened in it: every record that was accepted names somebody. The newest record says
-    /// less, as an imported conversation may have none.
+    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
+    /// conversation has none.
     pub(crate) fn has_begun(&self) -> bool {
         !self.participants.rows().is_empty()
     }
