@@ -7,8 +7,10 @@ mod cli;
 mod layers;
 pub mod limits;
 mod memory;
+mod moment;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod value;
 
 use std::ffi::OsString;
@@ -22,6 +24,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
 use layers::{Environment, Layers};
+pub use moment::Moment;
+pub use tool::Tool;
 
 /// When a send is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub struct Serve {
     /// How much memory conversations may take together, in bytes; over it, the least recently used
     /// leave.
     pub memory_limit_bytes: u64,
+    /// How long the log is kept after no snapshot needs it; `None`: not at all.
+    pub keep_log: Option<Duration>,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -126,6 +132,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// `chinwag token`.
     Token(Token),
+    /// A tool on a data directory.
+    Tool(Tool),
 }
 
 /// A setting that cannot be used.
@@ -172,6 +180,12 @@ impl Command {
                 Ok(Self::Serve(Box::new(serve(&layers)?)))
             }
             cli::Flags::Token(flags) => Ok(Self::Token(token(flags, &environment)?)),
+            cli::Flags::Verify(flags) => Ok(Self::Tool(tool::verify(flags)?)),
+            cli::Flags::Inspect(flags) => Ok(Self::Tool(tool::inspect(flags)?)),
+            cli::Flags::Export(flags) => Ok(Self::Tool(tool::export(flags)?)),
+            cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
+            cli::Flags::Backup(flags) => Ok(Self::Tool(tool::backup(flags, &environment)?)),
+            cli::Flags::Restore(flags) => Ok(Self::Tool(tool::restore(flags)?)),
         }
     }
 }
@@ -184,7 +198,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     let body_limit_bytes = size("body-limit", "64KiB", &limits::BODY_BYTES)?;
     Ok(Serve {
         listen: layers.one("listen", "127.0.0.1:8000", value::address)?,
-        ops: layers.one("ops", "127.0.0.1:8001", value::address)?,
+        ops: ops(layers)?,
         data: data(layers)?,
         body_limit_bytes: to_usize(body_limit_bytes),
         sync: layers.one("sync", "always", value::sync_mode)?,
@@ -201,6 +215,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         segment_bytes: segment_bytes(layers, body_limit_bytes)?,
         idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
         memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
+        keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
@@ -236,15 +251,30 @@ fn data_of_the_server(
     config_flag: Option<String>,
     environment: Environment<'_>,
 ) -> Result<PathBuf, Error> {
+    data(&layers_of_the_server(data_flag, None, config_flag, environment)?)
+}
+
+/// The settings that `serve` would find here with these flags.
+fn layers_of_the_server(
+    data_flag: Option<String>,
+    ops_flag: Option<String>,
+    config_flag: Option<String>,
+    environment: Environment<'_>,
+) -> Result<Layers, Error> {
     let mut settings = cli::ServeFlags::default().into_settings();
     for (key, values) in &mut settings {
         match *key {
             "data" => values.extend(data_flag.clone()),
+            "ops" => values.extend(ops_flag.clone()),
             "config" => values.extend(config_flag.clone()),
             _ => {}
         }
     }
-    data(&Layers::read(settings, environment)?)
+    Layers::read(settings, environment)
+}
+
+fn ops(layers: &Layers) -> Result<SocketAddr, Error> {
+    layers.one("ops", "127.0.0.1:8001", value::address)
 }
 
 fn half_of_memory() -> String {

@@ -68,6 +68,8 @@ pub const BODIES_PER_SEGMENT_MIN: u64 = 4;
 pub const IDLE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 365);
 /// `--memory-limit`, in bytes: below 16 MiB not even the conversations in use fit.
 pub const MEMORY_BYTES: RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 50;
+/// `--keep-log`: under a minute no restore can use it; a year of log is an archive's business.
+pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24 * 366);
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 

@@ -67,6 +67,9 @@ pub(crate) enum Message {
     Call(Call),
     /// The snapshot wants the next chunks behind what it has.
     Collect { saved: Saved, to: oneshot::Sender<Vec<Chunk>>, permit: Permit },
+    /// For tests of what a bug in here may cost.
+    #[cfg(test)]
+    Panic,
 }
 
 // ractor moves a message whole into a box and out again.
@@ -128,6 +131,8 @@ impl Actor for Conversation {
         match message {
             Message::Call(call) => residence.call(call),
             Message::Collect { saved, to, permit } => residence.collect(saved, to, permit),
+            #[cfg(test)]
+            Message::Panic => panic!("as a test wanted"),
         }
     }
 }
@@ -287,7 +292,7 @@ impl Residence {
         let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
-                if self.state().applied_lsn == 0 {
+                if !self.state().has_begun() {
                     self.context.count.fetch_add(1, Ordering::Relaxed);
                 }
                 self.resident.state.apply(record, lsn.0, hash)?;

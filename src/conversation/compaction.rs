@@ -65,6 +65,8 @@ pub enum Error {
 /// The signals between the node and the thread.
 #[derive(Default)]
 struct Bell {
+    /// One asks for a merge of everything at a time: each hears of its own.
+    asking: Mutex<()>,
     state: Mutex<Wanted>,
     rang: Condvar,
     stopped: AtomicBool,
@@ -99,6 +101,19 @@ impl Nudge {
         self.bell.lock().look = true;
         self.bell.rang.notify_all();
     }
+
+    /// Merges all packs into one, at full speed. Blocks until it is done.
+    pub(crate) fn merge_all(&self) -> Result<(), Error> {
+        let _asking = self.bell.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self.bell.lock();
+        wanted.all = true;
+        self.bell.rang.notify_all();
+        let ended = wanted.ended;
+        let running =
+            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
+        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
+        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
+    }
 }
 
 impl Bell {
@@ -121,13 +136,13 @@ impl Bell {
         }
     }
 
-    /// Sleeps, but not beyond a stop.
+    /// Sleeps, but not beyond a stop, and not while somebody waits for everything to be merged.
     fn pause(&self, time: Duration) -> Result<(), Error> {
         let wanted = self.lock();
         let stopped = || self.stopped.load(Ordering::Acquire);
         let (_wanted, _) = self
             .rang
-            .wait_timeout_while(wanted, time, |_| !stopped())
+            .wait_timeout_while(wanted, time, |wanted| !stopped() && !wanted.all)
             .unwrap_or_else(PoisonError::into_inner);
         if stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
@@ -150,18 +165,6 @@ impl Compaction {
     /// What a checkpoint rings.
     pub(crate) fn nudge(&self) -> Nudge {
         Nudge { bell: self.bell.clone() }
-    }
-
-    /// Merges all packs into one, at full speed. Blocks until it is done.
-    pub(crate) fn merge_all(&self) -> Result<(), Error> {
-        let mut wanted = self.bell.lock();
-        wanted.all = true;
-        self.bell.rang.notify_all();
-        let ended = wanted.ended;
-        let running =
-            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
-        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
-        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
     }
 
     /// Ends the thread; a merge under way is given up. Blocks.
@@ -190,9 +193,9 @@ impl Compactor {
     fn run(mut self) {
         while let Some(all) = self.bell.wait() {
             // A bug in here must not end the thread: packs would pile up.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.merge_what_is_due(all)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.merge_what_can_be(all)));
             let outcome = outcome.unwrap_or(Err(Error::Panicked));
-            self.note(&outcome);
+            report(&outcome);
             if all {
                 let mut wanted = self.bell.lock();
                 wanted.all = false;
@@ -203,14 +206,21 @@ impl Compactor {
         }
     }
 
-    fn note(&mut self, outcome: &Result<(), Error>) {
-        match outcome {
-            Ok(()) | Err(Error::Stopped) => {}
-            Err(why) => {
-                error!(%why, "packs could not be merged; all of them are kept");
-                if let Error::Unreadable { pack, .. } = why {
-                    self.unmergeable.insert(*pack);
+    /// Merges what is due, behind the packs that cannot be read; the first of those is the outcome.
+    fn merge_what_can_be(&mut self, all: bool) -> Result<(), Error> {
+        if all {
+            // Whoever asks is to hear of every pack that stays as it is.
+            self.unmergeable.clear();
+        }
+        let mut unreadable = None;
+        loop {
+            match self.merge_what_is_due(all) {
+                Err(why @ Error::Unreadable { pack, .. }) => {
+                    self.unmergeable.insert(pack);
+                    unreadable.get_or_insert(why);
                 }
+                Ok(()) => return unreadable.map_or(Ok(()), Err),
+                failed => return failed,
             }
         }
     }
@@ -304,6 +314,13 @@ impl Merging<'_> {
             _ if self.bell.stopped.load(Ordering::Acquire) => Err(Error::Stopped),
             _ => Ok(()),
         }
+    }
+}
+
+fn report(outcome: &Result<(), Error>) {
+    match outcome {
+        Ok(()) | Err(Error::Stopped) => {}
+        Err(why) => error!(%why, "packs could not be merged; they are kept as they are"),
     }
 }
 

@@ -52,13 +52,40 @@ pub(crate) struct Directory {
     slots: DashMap<ConversationKey, Slot>,
     /// Where actors run; the checkpoint thread starts some too.
     runtime: tokio::runtime::Handle,
+    #[cfg(test)]
+    pub(super) meanwhile: Meanwhile,
+}
+
+/// For tests: what others do between two looks of [`Directory::enter`].
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct Meanwhile(std::sync::Mutex<std::collections::VecDeque<Box<dyn FnOnce() + Send>>>);
+
+#[cfg(test)]
+impl Meanwhile {
+    /// Makes it happen after the next look for which nothing is planned yet.
+    pub(super) fn plan(&self, happening: impl FnOnce() + Send + 'static) {
+        self.0.lock().expect("not poisoned").push_back(Box::new(happening));
+    }
+
+    fn happen(&self) {
+        let happening = self.0.lock().expect("not poisoned").pop_front();
+        happening.into_iter().for_each(|happening| happening());
+    }
 }
 
 impl Directory {
     /// A directory with nothing in memory. Has to be called inside the runtime in which the actors
     /// are to run.
     pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>) -> Self {
-        Self { context, admission, slots: DashMap::new(), runtime: tokio::runtime::Handle::current() }
+        Self {
+            context,
+            admission,
+            slots: DashMap::new(),
+            runtime: tokio::runtime::Handle::current(),
+            #[cfg(test)]
+            meanwhile: Meanwhile::default(),
+        }
     }
 
     /// How many conversations there are.
@@ -82,15 +109,22 @@ impl Directory {
 
     /// Enters a conversation that exists; `None` when nothing ever happened in it.
     pub(crate) fn enter(&self, key: &ConversationKey, bytes: usize) -> Option<Result<Entered, Refusal>> {
-        if let Some(slot) = self.slots.get(key) {
-            return Some(self.admit(&slot, bytes));
+        // Loading takes a conversation out of the archive's tail, but only once it has a slot, and
+        // passivation takes the slot, but only once a pack has it. So whoever misses it on one of
+        // these ways finds it at the second look.
+        for _look in 0..2 {
+            if let Some(slot) = self.slots.get(key) {
+                return Some(self.admit(&slot, bytes));
+            }
+            #[cfg(test)]
+            self.meanwhile.happen();
+            if self.archive().has(key) {
+                return Some(self.enter_or_begin(key, bytes));
+            }
+            #[cfg(test)]
+            self.meanwhile.happen();
         }
-        if self.archive().has(key) {
-            return Some(self.enter_or_begin(key, bytes));
-        }
-        // Loading takes a conversation out of the archive's tail, but only once it has a slot:
-        // whoever missed it in both places finds it in the first now.
-        self.slots.get(key).map(|slot| self.admit(&slot, bytes))
+        None
     }
 
     /// Enters a conversation, which begins if it does not exist.

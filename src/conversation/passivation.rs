@@ -52,7 +52,8 @@ pub(crate) async fn run(
     }
 }
 
-fn sweep(options: &Options, directory: &Directory, now_s: u32, checkpoints: &mut Growth) {
+/// One look at everything in memory; `now_s` is the second of the node's life.
+pub(super) fn sweep(options: &Options, directory: &Directory, now_s: u32, checkpoints: &mut Growth) {
     let idle_s = u32::try_from(options.idle_after.as_secs()).unwrap_or(u32::MAX);
     let oldest_s = now_s.checked_sub(idle_s);
     if let Some(oldest_s) = oldest_s {

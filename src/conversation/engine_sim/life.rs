@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::super::archive::{self, Archive};
 use super::super::checkpoint::{DirtyList, meta_of};
@@ -94,7 +95,8 @@ impl Life {
         let log = Arc::new(Mutex::new(log.map_err(Stop::Log)?));
         let archive = Arc::new(recovered.archive);
         let ends = ends_of(&log, sabotage);
-        let publisher = Publisher::new(place.clone(), archive.clone(), ends, recovered.replay_after);
+        let publisher =
+            Publisher::new(place.clone(), archive.clone(), ends, recovered.replay_after, Duration::ZERO);
         let dirty = DirtyList::default();
         dirty.add_all(recovered.dirty.into_iter().collect());
         Ok(Self {
@@ -394,6 +396,8 @@ fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
             }
             Ok(log.durable_lsn())
         }),
+        // Only a backup looks at them, and none is taken here.
+        segments: Box::new(Vec::new),
         remove_below: Box::new(move |lsn| beginning.lock().expect("no panics").remove_below(lsn)),
     }
 }
