@@ -14,13 +14,18 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use support::{Node, draft, peers, send, user};
 
 const CONVERSATIONS: usize = 1_000;
-const MESSAGES: usize = 100_000;
+
+/// `CHINWAG_BENCH_MESSAGES` in all, 100,000 without it.
+fn messages() -> usize {
+    let asked = std::env::var("CHINWAG_BENCH_MESSAGES").ok();
+    asked.map_or(100_000, |text| text.parse().expect("CHINWAG_BENCH_MESSAGES is a number"))
+}
 
 fn fill(root: &Path, checkpoint: bool) {
     let node = Node::start(root, SyncMode::Never);
     let peers = peers(CONVERSATIONS);
     node.runtime.block_on(async {
-        for from in (0..MESSAGES).step_by(1_000) {
+        for from in (0..messages()).step_by(1_000) {
             let sends = (from..from + 1_000).map(|number| {
                 let (conversations, to) =
                     (node.started.conversations.clone(), peers[number % CONVERSATIONS].clone());
@@ -47,20 +52,20 @@ async fn touch_all(node: &Node) {
     };
     for at in peers(CONVERSATIONS) {
         let page = node.started.conversations.pull(&user("sender"), &at, pull.clone()).await;
-        assert_eq!(page.expect("a page").max_msg_index as usize, MESSAGES / CONVERSATIONS);
+        assert_eq!(page.expect("a page").max_msg_index as usize, messages() / CONVERSATIONS);
     }
 }
 
 fn recovery(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("recovery");
     group.sample_size(10);
-    group.throughput(Throughput::Elements(MESSAGES as u64));
+    group.throughput(Throughput::Elements(messages() as u64));
     for (place, checkpoint) in [("log", false), ("packs", true)] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fill(dir.path(), checkpoint);
         for touch in [false, true] {
             let id =
-                format!("in={place}/messages={MESSAGES}/conversations={CONVERSATIONS}/touch_all={touch}");
+                format!("in={place}/messages={}/conversations={CONVERSATIONS}/touch_all={touch}", messages());
             group.bench_function(id, |bencher| {
                 // One at a time: two nodes must not share a directory.
                 let started = |()| {

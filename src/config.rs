@@ -6,8 +6,11 @@
 mod cli;
 mod layers;
 pub mod limits;
+mod memory;
+mod moment;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod value;
 
 use std::ffi::OsString;
@@ -21,6 +24,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
 use layers::{Environment, Layers};
+pub use moment::Moment;
+pub use tool::Tool;
 
 /// When a send is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,15 @@ pub struct Serve {
     pub checkpoint_interval: Duration,
     /// Most bytes of log between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// Size of a segment of the log, in bytes ([`limits::SEGMENT_BYTES`]).
+    pub segment_bytes: u64,
+    /// How long a conversation must be unused to leave memory.
+    pub idle_after: Duration,
+    /// How much memory conversations may take together, in bytes; over it, the least recently used
+    /// leave.
+    pub memory_limit_bytes: u64,
+    /// How long the log is kept after no snapshot needs it; `None`: not at all.
+    pub keep_log: Option<Duration>,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -118,6 +132,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// `chinwag token`.
     Token(Token),
+    /// A tool on a data directory.
+    Tool(Tool),
 }
 
 /// A setting that cannot be used.
@@ -164,6 +180,12 @@ impl Command {
                 Ok(Self::Serve(Box::new(serve(&layers)?)))
             }
             cli::Flags::Token(flags) => Ok(Self::Token(token(flags, &environment)?)),
+            cli::Flags::Verify(flags) => Ok(Self::Tool(tool::verify(flags)?)),
+            cli::Flags::Inspect(flags) => Ok(Self::Tool(tool::inspect(flags)?)),
+            cli::Flags::Export(flags) => Ok(Self::Tool(tool::export(flags)?)),
+            cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
+            cli::Flags::Backup(flags) => Ok(Self::Tool(tool::backup(flags, &environment)?)),
+            cli::Flags::Restore(flags) => Ok(Self::Tool(tool::restore(flags)?)),
         }
     }
 }
@@ -173,11 +195,12 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     let size = |key, default, allowed| layers.one(key, default, |text| value::size_bytes(text, allowed));
     let connections = |text: &str| value::whole_number(text, &limits::CONNECTIONS);
     let window = |text: &str| value::optional_duration(text, &limits::RECALL_WINDOW);
+    let body_limit_bytes = size("body-limit", "64KiB", &limits::BODY_BYTES)?;
     Ok(Serve {
         listen: layers.one("listen", "127.0.0.1:8000", value::address)?,
-        ops: layers.one("ops", "127.0.0.1:8001", value::address)?,
+        ops: ops(layers)?,
         data: data(layers)?,
-        body_limit_bytes: to_usize(size("body-limit", "64KiB", &limits::BODY_BYTES)?),
+        body_limit_bytes: to_usize(body_limit_bytes),
         sync: layers.one("sync", "always", value::sync_mode)?,
         sync_interval: time("sync-interval", "50ms", &limits::SYNC_INTERVAL)?,
         header_timeout: time("header-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
@@ -189,12 +212,22 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
         checkpoint_interval: time("checkpoint-interval", "60s", &limits::CHECKPOINT_INTERVAL)?,
         checkpoint_bytes: size("checkpoint-bytes", "64MiB", &limits::CHECKPOINT_BYTES)?,
+        segment_bytes: segment_bytes(layers, body_limit_bytes)?,
+        idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
+        memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
+        keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
         issuer: layers.optional("issuer", value::name)?,
         log_level: layers.one("log-level", "info", value::log_level)?,
     })
+}
+
+fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
+    let least = (body_limit_bytes * limits::BODIES_PER_SEGMENT_MIN).max(*limits::SEGMENT_BYTES.start());
+    let allowed = least..=*limits::SEGMENT_BYTES.end();
+    layers.one("segment-bytes", "64MiB", |text| value::size_bytes(text, &allowed))
 }
 
 fn data(layers: &Layers) -> Result<PathBuf, Error> {
@@ -218,15 +251,36 @@ fn data_of_the_server(
     config_flag: Option<String>,
     environment: Environment<'_>,
 ) -> Result<PathBuf, Error> {
+    data(&layers_of_the_server(data_flag, None, config_flag, environment)?)
+}
+
+/// The settings that `serve` would find here with these flags.
+fn layers_of_the_server(
+    data_flag: Option<String>,
+    ops_flag: Option<String>,
+    config_flag: Option<String>,
+    environment: Environment<'_>,
+) -> Result<Layers, Error> {
     let mut settings = cli::ServeFlags::default().into_settings();
     for (key, values) in &mut settings {
         match *key {
             "data" => values.extend(data_flag.clone()),
+            "ops" => values.extend(ops_flag.clone()),
             "config" => values.extend(config_flag.clone()),
             _ => {}
         }
     }
-    data(&Layers::read(settings, environment)?)
+    Layers::read(settings, environment)
+}
+
+fn ops(layers: &Layers) -> Result<SocketAddr, Error> {
+    layers.one("ops", "127.0.0.1:8001", value::address)
+}
+
+fn half_of_memory() -> String {
+    (memory::available_bytes() / 2)
+        .clamp(*limits::MEMORY_BYTES.start(), *limits::MEMORY_BYTES.end())
+        .to_string()
 }
 
 /// Every size here has an upper bound far below what 32 bits hold.

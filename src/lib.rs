@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! main (arguments) -> node (composition root) -> http -> conversation -> wal | snapshot
-//!                                                  |                          |
-//!                                                auth                        disk
+//!                       |                          |                          |
+//!                     tools -> (all but http)    auth                        disk
 //! ```
 //!
 //! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
@@ -17,16 +17,20 @@
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
 //! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
+//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore.
 //! * [`node`]: recover, start, drain.
+//! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
 pub mod config;
 pub mod conversation;
 pub mod data_dir;
 pub mod disk;
+pub mod exit;
 pub mod http;
 pub mod message;
 pub mod node;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tools;
 pub mod wal;

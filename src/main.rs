@@ -7,13 +7,15 @@ use std::time::SystemTime;
 use chinwag::auth::LocalKey;
 use chinwag::config::{self, Command, KeyPlace, Stop};
 use chinwag::message::Caller;
-use chinwag::node::{self, exit};
-use chinwag::telemetry;
+use chinwag::{exit, node, telemetry};
+
+mod tool;
 
 fn main() -> ExitCode {
     let outcome = match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Serve(settings)) => serve(*settings),
         Ok(Command::Token(settings)) => token(&settings),
+        Ok(Command::Tool(tool)) => tool::run(&tool).map_err(|error| (error.exit_code(), error.to_string())),
         Err(Stop::Help(text)) => print(text.trim_end()),
         Err(Stop::Usage(why)) => Err((exit::USAGE, why)),
     };

@@ -17,13 +17,15 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Calls, Place, Started, checkpoint};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
+use crate::exit;
+use crate::http::admin::{Admin, BackedUp, Orders};
 use crate::http::{self, Edge, Readiness, ReadinessProbe};
-use crate::snapshot;
+use crate::message::Rejection;
 use crate::telemetry::Metrics;
-use crate::wal;
+use crate::{tools, wal};
 
 /// After the log has failed, so long for the answers that say so to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -70,10 +72,10 @@ impl Error {
     /// The exit code of the contract, section 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::DataDir(why) => data_dir_exit_code(why),
-            Self::Recovery(why) => recovery_exit_code(why),
-            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => log_exit_code(why),
-            Self::Start(conversation::start::Error::Snapshot(why)) => snapshot_exit_code(why),
+            Self::DataDir(why) => exit::of_data_dir(why),
+            Self::Recovery(why) => exit::of_recovery(why),
+            Self::Log(why) | Self::Start(conversation::start::Error::Log(why)) => exit::of_log(why),
+            Self::Start(conversation::start::Error::Snapshot(why)) => exit::of_snapshot(why),
             Self::Start(conversation::start::Error::Thread(_)) => exit::OTHER,
             Self::Auth(auth::Error::Io { source, .. }) if source.kind() != ErrorKind::NotFound => {
                 exit::CANNOT_USE
@@ -81,63 +83,6 @@ impl Error {
             Self::Auth(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
-    }
-}
-
-/// Exit codes of the contract, section 1.
-pub mod exit {
-    /// Anything else.
-    pub const OTHER: u8 = 1;
-    /// Bad usage or configuration.
-    pub const USAGE: u8 = 2;
-    /// Damaged data.
-    pub const DAMAGED: u8 = 65;
-    /// The data directory is in use or not writable.
-    pub const CANNOT_USE: u8 = 73;
-    /// The disk failed.
-    pub const DISK: u8 = 74;
-}
-
-fn data_dir_exit_code(why: &data_dir::Error) -> u8 {
-    match why {
-        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } | data_dir::Error::Absent(_) => {
-            exit::CANNOT_USE
-        }
-        data_dir::Error::Damaged { .. } | data_dir::Error::TooNew { .. } => exit::DAMAGED,
-        data_dir::Error::Io { .. } => exit::DISK,
-        data_dir::Error::NoRandom(_) => exit::OTHER,
-    }
-}
-
-fn recovery_exit_code(why: &recovery::Error) -> u8 {
-    match why {
-        recovery::Error::Snapshot(why) => snapshot_exit_code(why),
-        recovery::Error::Log(why) => log_exit_code(why),
-        recovery::Error::LogEndsEarly { .. } => exit::DAMAGED,
-    }
-}
-
-fn snapshot_exit_code(why: &snapshot::Error) -> u8 {
-    match why {
-        snapshot::Error::Io { source, .. } => io_exit_code(source),
-        _ => exit::DAMAGED,
-    }
-}
-
-fn io_exit_code(source: &std::io::Error) -> u8 {
-    match source.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => exit::CANNOT_USE,
-        _ => exit::DISK,
-    }
-}
-
-fn log_exit_code(why: &wal::Error) -> u8 {
-    use wal::Error::{Closed, Failed, Io, Options, Panicked};
-    match why {
-        Io { source, .. } => io_exit_code(source),
-        Failed | Closed => exit::DISK,
-        Options(_) | Panicked => exit::OTHER,
-        _ => exit::DAMAGED,
     }
 }
 
@@ -164,6 +109,7 @@ struct Node {
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
     draining: watch::Sender<bool>,
+    format: data_dir::Format,
     found: Found,
 }
 
@@ -180,13 +126,13 @@ impl Node {
         let disk: Arc<dyn Disk> = Arc::new(Real);
         let data = DataDir::open(disk.clone(), &config.data)?;
         let verifier = Arc::new(auth::Verifier::open(config)?);
-        let place = place_in(&data, disk);
+        let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
         let metrics = Arc::new(Metrics::new(config.sync));
         report(&recovered, &metrics);
         let found = Found { conversations: recovered.conversations, messages: recovered.messages };
         let (draining, is_draining) = watch::channel(false);
-        let wal_dir = data.wal_dir();
+        let (wal_dir, format) = (data.wal_dir(), data.format().clone());
         let data = Arc::new(Mutex::new(data));
         let calls =
             Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
@@ -196,7 +142,7 @@ impl Node {
         if started.log_has_begun() {
             mark_started(&data)?;
         }
-        Ok(Self { _lock: lock, started, verifier, metrics, draining, found })
+        Ok(Self { _lock: lock, started, verifier, metrics, draining, format, found })
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
@@ -211,8 +157,25 @@ impl Node {
             self.draining.subscribe(),
         );
         let (stopping, is_stopping) = watch::channel(false);
-        let ops = http::ops::serve(ops, self.metrics.clone(), self.readiness(), options, is_stopping);
+        let (metrics, readiness) = (self.metrics.clone(), self.readiness());
+        let ops = http::ops::serve(ops, metrics, readiness, self.admin(config), options, is_stopping);
         Serving { edge, ops, stopping }
+    }
+
+    /// What an operator may order; each order may take minutes.
+    fn admin(&self, config: &config::Serve) -> Admin {
+        let (operator, root, format) = (self.started.operator(), config.data.clone(), self.format.clone());
+        let snapshot = self.started.operator();
+        let orders = Orders {
+            snapshot: Box::new(move |compact| snapshot.checkpoint(compact).map_err(|why| why.to_string())),
+            backup: Box::new(move |to| {
+                let copied = tools::backup_running(&root, &format, &operator, to).map_err(admin_refusal)?;
+                let tools::Copied { files, linked, bytes, last_lsn } = copied;
+                info!(to = %to.display(), files, linked, bytes, last_lsn, "backed up");
+                Ok(BackedUp { files, linked, bytes, last_lsn })
+            }),
+        };
+        Admin::new(self.verifier.clone(), orders)
     }
 
     fn readiness(&self) -> ReadinessProbe {
@@ -247,22 +210,21 @@ impl Node {
     }
 }
 
+/// What the operator can put right is theirs to read; the rest goes to the log.
+fn admin_refusal(why: tools::Error) -> Rejection {
+    match why {
+        tools::Error::CannotUse { .. } | tools::Error::Refused(_) | tools::Error::Io { .. } => {
+            Rejection::Invalid(why.to_string())
+        }
+        why => Rejection::Broken(why.to_string()),
+    }
+}
+
 /// What answers clients and operators.
 struct Serving {
     edge: JoinHandle<()>,
     ops: JoinHandle<()>,
     stopping: watch::Sender<bool>,
-}
-
-fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
-    Place {
-        disk,
-        snap_dir: data.snap_dir(),
-        tmp_dir: data.tmp_dir(),
-        quarantine_dir: data.quarantine_dir(),
-        store: data.format().store,
-        epoch: data.format().epoch,
-    }
 }
 
 fn options(config: &config::Serve) -> conversation::Options {
@@ -276,6 +238,9 @@ fn options(config: &config::Serve) -> conversation::Options {
     conversation::Options {
         log: wal::Options {
             sync,
+            segment_bytes: config.segment_bytes,
+            first_segment_bytes: defaults.log.first_segment_bytes.min(config.segment_bytes),
+            free_bytes_min: config.segment_bytes,
             // Permits refuse first: then the caller hears it before any work was done.
             queue_records_max: admission.in_flight_max,
             queue_bytes_max: admission.in_flight_bytes_max,
@@ -285,6 +250,11 @@ fn options(config: &config::Serve) -> conversation::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,
         },
+        passivation: passivation::Options {
+            idle_after: config.idle_after,
+            memory_bytes_max: config.memory_limit_bytes,
+        },
+        keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
         ..defaults
     }
@@ -326,7 +296,7 @@ fn mark_or_give_up(data: Arc<Mutex<DataDir>>) -> Box<dyn FnOnce() + Send> {
 fn give_up(why: wal::Error) {
     error!(%why, "the log failed; stopping without another sync, start again to recover from the disk");
     std::thread::sleep(FAREWELL);
-    std::process::exit(i32::from(log_exit_code(&why)));
+    std::process::exit(i32::from(exit::of_log(&why)));
 }
 
 /// A listener and the address it got.

@@ -211,6 +211,8 @@ pub struct Metrics {
     sync_seconds: Histogram,
     /// Conversations that exist.
     pub conversations: Gauge,
+    /// Conversations that are in memory.
+    pub conversations_in_memory: Gauge,
     /// Messages made durable since the start.
     pub messages: Counter,
     /// Torn tails cut by recovery.
@@ -239,6 +241,11 @@ impl Metrics {
             commit_bytes: histogram(&mut registry, "commit_bytes", "Bytes in a commit", BYTES_BOUNDS),
             sync_seconds: seconds(&mut registry, "sync_seconds", "Time one sync of the log takes"),
             conversations: gauge(&mut registry, "conversations", "Conversations that exist"),
+            conversations_in_memory: gauge(
+                &mut registry,
+                "conversations_in_memory",
+                "Conversations that are in memory",
+            ),
             messages: counter(&mut registry, "messages", "Messages made durable since the start"),
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),
             checkpoints_ok: checkpoints("ok"),

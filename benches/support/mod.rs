@@ -5,9 +5,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chinwag::config;
-use chinwag::conversation::{Calls, Conversations, Options, Place, Started, recovery, start};
+use chinwag::conversation::{Calls, Conversations, Options, Place, Started, checkpoint, recovery, start};
 use chinwag::data_dir::DataDir;
 use chinwag::disk::{Disk, Real};
 use chinwag::message::{Address, Draft, Rejection, UserId};
@@ -38,7 +39,12 @@ impl Node {
             epoch: data.format().epoch,
         };
         let recovered = recovery::recover(&place, &data.wal_dir()).expect("recovers");
-        let options = Options { log: wal::Options { sync, ..wal::Options::default() }, ..Options::default() };
+        let options = Options {
+            log: wal::Options { sync, ..wal::Options::default() },
+            // Only at the stop: what is measured is to be in the log or in packs, not in both.
+            checkpoint: checkpoint::Options { interval: Duration::from_hours(24), log_bytes: u64::MAX },
+            ..Options::default()
+        };
         let metrics = Arc::new(Metrics::new(config::SyncMode::Always));
         let (draining, is_draining) = watch::channel(false);
         let started = {

@@ -24,6 +24,52 @@ Example:
   curl -H \"Authorization: Bearer $(chinwag token --user alice)\" \\
        -d '{\"target\":\"bob\",\"target_type\":\"user\",\"msg\":\"hello\"}' 127.0.0.1:8000/im.chat/send";
 
+const VERIFY_EXAMPLE: &str = "\
+Changes nothing, and takes a stopped server's directory or a backup. Every finding is a line with its
+file, offset and conversations. Exit code 0: as it was written; 1: nothing but a torn tail, which the
+next start cuts off; 65: damaged; 74: some of it could not be read.
+
+Example:
+  chinwag verify /var/lib/chinwag";
+
+const INSPECT_EXAMPLE: &str = "\
+Example:
+  chinwag inspect /var/lib/chinwag --json | jq .largest";
+
+const EXPORT_EXAMPLE: &str = "\
+Takes a stopped server's directory or a backup. A conversation is one line, then one line for each of
+its messages and recalls.
+
+Examples:
+  chinwag export /var/lib/chinwag --out all.jsonl
+  chinwag export /var/lib/chinwag --user alice --peer bob
+  chinwag export /var/lib/chinwag --group team";
+
+const IMPORT_EXAMPLE: &str = "\
+Checks every line, then stores all conversations or none. The directory is made if it is not there;
+none of the conversations may be in it.
+
+Example:
+  chinwag export old | chinwag import new";
+
+const BACKUP_EXAMPLE: &str = "\
+Asks the server that uses the data directory, with a token signed by its key, or copies the directory
+if no server uses it. The copy is a data directory too. Packs and old log files are hard links where
+the file system allows it: for a copy on another disk, name a directory there.
+
+Example:
+  chinwag backup --data /var/lib/chinwag --to /backup/chinwag-monday";
+
+const RESTORE_EXAMPLE: &str = "\
+Goes back to the end of a backup, or with --at to a moment within its log: before the first message
+later than a time, or behind a record. With --log, a later backup (or a stopped server's directory)
+brings the log from then on; what it reaches back to is set by serve --keep-log. Prints what verify
+prints.
+
+Examples:
+  chinwag restore /backup/chinwag-monday --data /var/lib/chinwag
+  chinwag restore /backup/chinwag-monday --log broken --data repaired --at 2026-01-31T11:59:00Z";
+
 #[derive(Parser)]
 #[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
 struct Cli {
@@ -40,6 +86,106 @@ pub(super) enum Flags {
     /// Prints a token signed with the server's key
     #[command(after_help = TOKEN_EXAMPLE)]
     Token(TokenFlags),
+    /// Checks every byte and every promise of a data directory, without changing it
+    #[command(after_help = VERIFY_EXAMPLE)]
+    Verify(DirFlags),
+    /// Says what takes the space in a data directory
+    #[command(after_help = INSPECT_EXAMPLE)]
+    Inspect(InspectFlags),
+    /// Writes conversations as JSON Lines
+    #[command(after_help = EXPORT_EXAMPLE)]
+    Export(ExportFlags),
+    /// Stores the conversations of an export
+    #[command(after_help = IMPORT_EXAMPLE)]
+    Import(ImportFlags),
+    /// Copies a running server's data, or a stopped one's, consistently
+    #[command(after_help = BACKUP_EXAMPLE)]
+    Backup(BackupFlags),
+    /// Makes a data directory from a backup, as of its end or of a moment before
+    #[command(after_help = RESTORE_EXAMPLE)]
+    Restore(RestoreFlags),
+}
+
+#[derive(Args)]
+pub(super) struct BackupFlags {
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: String,
+    /// The data directory [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<String>,
+    /// The server's operations address [default: as for serve]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) ops: Option<String>,
+    /// An admin token; CHINWAG_TOKEN keeps it out of the process list [default: one signed with the
+    /// data directory's key]
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+    /// The settings file [default: chinwag.toml if present]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct RestoreFlags {
+    /// A backup, or a stopped server's directory
+    #[arg(value_name = "FROM")]
+    pub(super) from: String,
+    /// The data directory to make
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: String,
+    /// Where to stop: a time of RFC 3339, or the number of the last record [default: the end]
+    #[arg(long, value_name = "TIME|LSN")]
+    pub(super) at: Option<String>,
+    /// A later backup or directory of the same server, for the log behind FROM's
+    #[arg(long, value_name = "DIR")]
+    pub(super) log: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct DirFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+}
+
+#[derive(Args)]
+pub(super) struct InspectFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ExportFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// Only the direct conversation of this user with --peer
+    #[arg(long, value_name = "ID", requires = "peer")]
+    pub(super) user: Option<String>,
+    /// The other user
+    #[arg(long, value_name = "ID", requires = "user")]
+    pub(super) peer: Option<String>,
+    /// Only this group
+    #[arg(long, value_name = "ID", conflicts_with = "user")]
+    pub(super) group: Option<String>,
+    /// Where to; must not be there yet [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct ImportFlags {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// Where from [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    pub(super) r#in: Option<String>,
 }
 
 #[derive(Args, Default)]
@@ -89,6 +235,18 @@ pub(super) struct ServeFlags {
     /// Most log between two checkpoints [default: 64MiB]
     #[arg(long, value_name = "BYTES")]
     checkpoint_bytes: Option<String>,
+    /// Size of one file of the log; one is made ahead, and as much is left free [default: 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    segment_bytes: Option<String>,
+    /// Conversations unused for so long leave memory [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    idle_after: Option<String>,
+    /// Conversations leave memory over so much of it [default: half of the machine's or cgroup's]
+    #[arg(long, value_name = "BYTES")]
+    memory_limit: Option<String>,
+    /// Keep the log so long after it is no longer needed, for restores to a moment, or off [default: off]
+    #[arg(long, value_name = "TIME")]
+    keep_log: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -151,6 +309,10 @@ impl ServeFlags {
             ("drain-timeout", one(self.drain_timeout)),
             ("checkpoint-interval", one(self.checkpoint_interval)),
             ("checkpoint-bytes", one(self.checkpoint_bytes)),
+            ("segment-bytes", one(self.segment_bytes)),
+            ("idle-after", one(self.idle_after)),
+            ("memory-limit", one(self.memory_limit)),
+            ("keep-log", one(self.keep_log)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

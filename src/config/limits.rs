@@ -59,6 +59,17 @@ pub const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=D
 pub const CHECKPOINT_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// `--checkpoint-bytes`, in bytes of log between two checkpoints.
 pub const CHECKPOINT_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
+/// `--segment-bytes`: below 256 KiB the log rotates more than it writes; it names places in a
+/// segment with 32 bits.
+pub const SEGMENT_BYTES: RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 1024;
+/// A segment is at least so many times `--body-limit`: every lawful call has to fit into one.
+pub const BODIES_PER_SEGMENT_MIN: u64 = 4;
+/// `--idle-after`: under a second every pause of a chat would read it from disk again.
+pub const IDLE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 365);
+/// `--memory-limit`, in bytes: below 16 MiB not even the conversations in use fit.
+pub const MEMORY_BYTES: RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 50;
+/// `--keep-log`: under a minute no restore can use it; a year of log is an archive's business.
+pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24 * 366);
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 

@@ -51,6 +51,9 @@ fn with_no_flags_every_setting_has_its_documented_default() {
     assert_eq!(serve.drain_timeout, Duration::from_secs(10));
     assert_eq!((serve.connections, serve.rate, serve.recall_window), (10_000, None, None));
     assert_eq!((serve.checkpoint_interval, serve.checkpoint_bytes), (Duration::from_secs(60), 64 << 20));
+    assert_eq!(serve.segment_bytes, 64 << 20);
+    assert_eq!(serve.idle_after, Duration::from_secs(300));
+    assert!(limits::MEMORY_BYTES.contains(&serve.memory_limit_bytes));
     assert_eq!(serve.log_level, LevelFilter::INFO);
 }
 
@@ -148,4 +151,15 @@ fn a_token_is_signed_with_the_key_of_the_directory_that_serve_would_use() {
     assert_eq!((named.key, named.admin), (KeyPlace::File("k".into()), true));
     assert!(refusal_of(&["token", "--user", ""], &[]).contains("--user"));
     assert!(refusal_of(&["token", "--user", "a", "--ttl", "0s"], &[]).starts_with("--ttl"));
+}
+
+#[test]
+fn a_segment_of_the_log_is_refused_when_the_largest_call_might_not_fit() {
+    assert_eq!(serve_of(&["--segment-bytes", "256KiB"], &[]).segment_bytes, 256 << 10);
+    for arguments in [
+        &["serve", "--segment-bytes", "255KiB"][..],
+        &["serve", "--segment-bytes", "256KiB", "--body-limit", "65537"],
+    ] {
+        assert!(refusal_of(arguments, &[]).starts_with("--segment-bytes: "));
+    }
 }

@@ -292,7 +292,7 @@ impl Residence {
         let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
-                if self.state().applied_lsn == 0 {
+                if !self.state().has_begun() {
                     self.context.count.fetch_add(1, Ordering::Relaxed);
                 }
                 self.resident.state.apply(record, lsn.0, hash)?;

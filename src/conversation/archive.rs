@@ -16,6 +16,8 @@ use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
 use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
 
+pub(crate) mod survey;
+
 /// Why a conversation cannot be brought into memory. It is damaged, not absent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -150,7 +152,8 @@ impl Archive {
         Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
     }
 
-    fn load_chunks(&self, key: &ConversationKey) -> Result<Option<State>, Error> {
+    /// What the packs have of a conversation, without the tail.
+    pub(crate) fn load_chunks(&self, key: &ConversationKey) -> Result<Option<State>, Error> {
         let bytes = encode_key(key);
         let mut loader = None;
         for pack in self.packs().iter() {
@@ -200,7 +203,7 @@ fn load_chunk(
 
 /// Applies a record, unless the state has it already or it is another conversation's: two keys may
 /// share a hash.
-fn replay(state: &mut State, key: &[u8], record: &TailRecord) -> Result<(), RecordError> {
+pub(crate) fn replay(state: &mut State, key: &[u8], record: &TailRecord) -> Result<(), RecordError> {
     if record.lsn <= state.applied_lsn || key_bytes_of(&record.payload)? != key {
         return Ok(());
     }

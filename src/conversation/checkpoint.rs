@@ -58,12 +58,12 @@ impl DirtyList {
         self.lock().push(key);
     }
 
-    fn add_all(&self, keys: BTreeSet<ConversationKey>) {
+    pub(crate) fn add_all(&self, keys: BTreeSet<ConversationKey>) {
         self.lock().extend(keys);
     }
 
     /// Each once, in an order of their own.
-    fn take(&self) -> BTreeSet<ConversationKey> {
+    pub(crate) fn take(&self) -> BTreeSet<ConversationKey> {
         std::mem::take(&mut *self.lock()).into_iter().collect()
     }
 
@@ -87,6 +87,9 @@ pub enum Error {
     /// The thread panicked, or is gone.
     #[error("the checkpoint thread panicked")]
     Panicked,
+    /// The node stops.
+    #[error("the node stops and takes its last checkpoint by itself")]
+    Stopped,
 }
 
 enum Order {
@@ -155,13 +158,9 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Takes a checkpoint now. Blocks.
-    pub(crate) fn take_now(&self) -> Result<(), Error> {
-        let (done, answer) = mpsc::sync_channel(1);
-        if self.orders.send(Order::Now(done)).is_err() {
-            return Err(Error::Panicked);
-        }
-        answer.recv().unwrap_or(Err(Error::Panicked))
+    /// The way to ask for one.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { orders: self.orders.clone() }
     }
 
     /// Takes the last checkpoint and ends the thread. Blocks.
@@ -170,6 +169,21 @@ impl Checkpoints {
         if self.thread.join().is_err() {
             error!("the checkpoint thread panicked");
         }
+    }
+}
+
+/// Asks the thread for a checkpoint and hears how it went. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Caller {
+    /// Takes a checkpoint now. Blocks.
+    pub(crate) fn take_now(&self) -> Result<(), Error> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.orders.send(Order::Now(done)).map_err(|_| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
     }
 }
 
@@ -310,7 +324,7 @@ impl Checkpointer {
 }
 
 /// What the pack notes beside a chunk's payload.
-pub(super) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
+pub(crate) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
     ChunkMeta {
         key,
         kind: chunk::KIND,

@@ -65,6 +65,8 @@ pub enum Error {
 /// The signals between the node and the thread.
 #[derive(Default)]
 struct Bell {
+    /// One asks for a merge of everything at a time: each hears of its own.
+    asking: Mutex<()>,
     state: Mutex<Wanted>,
     rang: Condvar,
     stopped: AtomicBool,
@@ -85,8 +87,6 @@ struct Wanted {
 /// The running thread.
 pub(crate) struct Compaction {
     bell: Arc<Bell>,
-    /// One asks for a merge of everything at a time: each hears of its own.
-    asking: Mutex<()>,
     thread: JoinHandle<()>,
 }
 
@@ -100,6 +100,19 @@ impl Nudge {
     pub(crate) fn look(&self) {
         self.bell.lock().look = true;
         self.bell.rang.notify_all();
+    }
+
+    /// Merges all packs into one, at full speed. Blocks until it is done.
+    pub(crate) fn merge_all(&self) -> Result<(), Error> {
+        let _asking = self.bell.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self.bell.lock();
+        wanted.all = true;
+        self.bell.rang.notify_all();
+        let ended = wanted.ended;
+        let running =
+            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
+        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
+        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
     }
 }
 
@@ -123,7 +136,7 @@ impl Bell {
         }
     }
 
-    /// Sleeps, but not beyond a stop, and not while somebody waits for a merge of everything.
+    /// Sleeps, but not beyond a stop, and not while somebody waits for everything to be merged.
     fn pause(&self, time: Duration) -> Result<(), Error> {
         let wanted = self.lock();
         let stopped = || self.stopped.load(Ordering::Acquire);
@@ -146,25 +159,12 @@ impl Compaction {
         let unmergeable = HashSet::new();
         let compactor = Compactor { options, archive, publisher, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
-        Ok(Self { bell, asking: Mutex::new(()), thread })
+        Ok(Self { bell, thread })
     }
 
     /// What a checkpoint rings.
     pub(crate) fn nudge(&self) -> Nudge {
         Nudge { bell: self.bell.clone() }
-    }
-
-    /// Merges all packs into one, at full speed. Blocks until it is done.
-    pub(crate) fn merge_all(&self) -> Result<(), Error> {
-        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut wanted = self.bell.lock();
-        wanted.all = true;
-        self.bell.rang.notify_all();
-        let ended = wanted.ended;
-        let running =
-            |wanted: &mut Wanted| wanted.ended == ended && !self.bell.stopped.load(Ordering::Acquire);
-        let mut wanted = self.bell.rang.wait_while(wanted, running).unwrap_or_else(PoisonError::into_inner);
-        wanted.outcome.take().unwrap_or(Err(Error::Stopped))
     }
 
     /// Ends the thread; a merge under way is given up. Blocks.

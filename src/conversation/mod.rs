@@ -35,21 +35,24 @@ pub mod compaction;
 mod completion;
 mod directory;
 mod durable;
-mod group;
-mod history;
+#[cfg(test)]
+mod engine_sim;
+pub(crate) mod group;
+pub(crate) mod history;
+mod kept_log;
 #[cfg(test)]
 mod life_tests;
-mod participants;
+pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;
-mod record;
+pub(crate) mod record;
 pub mod recovery;
 mod resident;
 pub mod start;
 pub mod state;
 
 pub use self::publisher::Place;
-pub use self::start::{Calls, Options, Started, start};
+pub use self::start::{Calls, Operator, Options, Started, start};
 
 /// The handle to every conversation of this node. Cheap to clone.
 #[derive(Clone)]

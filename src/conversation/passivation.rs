@@ -48,6 +48,7 @@ pub(crate) async fn run(
         ticks.tick().await;
         sweep(&options, &directory, admission.now_s(), &mut checkpoints);
         metrics.conversations.set(directory.count() as i64);
+        metrics.conversations_in_memory.set(directory.resident() as i64);
     }
 }
 

@@ -6,14 +6,17 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::archive::Archive;
 use super::completion::Ticket;
+use super::kept_log::KeptLog;
+use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::snapshot::{self, Manifest, PackInfo, PackReader, PackWriter, StoreId};
-use crate::wal::{self, Lsn, Wal};
+use crate::wal::{self, Lsn, SegmentFile, Wal};
 
 /// Where snapshots live.
 #[derive(Clone)]
@@ -30,6 +33,20 @@ pub struct Place {
     pub store: StoreId,
     /// The epoch of the data directory.
     pub epoch: u32,
+}
+
+impl Place {
+    /// The place in an open data directory.
+    pub fn of(data: &DataDir, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            snap_dir: data.snap_dir(),
+            tmp_dir: data.tmp_dir(),
+            quarantine_dir: data.quarantine_dir(),
+            store: data.format().store,
+            epoch: data.format().epoch,
+        }
+    }
 }
 
 /// Why nothing was published. The log still has everything.
@@ -50,15 +67,38 @@ pub(crate) struct Published {
     pub(crate) segments_removed: usize,
 }
 
+/// What publishing does to the log, as two calls: the simulation of crashes has a log without threads.
+pub(crate) struct LogEnds {
+    /// Waits until everything appended before is on the disk.
+    pub(crate) wait_for_disk: Box<dyn Fn() -> Result<Lsn, wal::Error> + Send + Sync>,
+    /// The segments there are, oldest first.
+    pub(crate) segments: Box<dyn Fn() -> Vec<SegmentFile> + Send + Sync>,
+    /// Removes whole segments below a position; says how many.
+    pub(crate) remove_below: Box<dyn Fn(Lsn) -> Result<usize, wal::Error> + Send + Sync>,
+}
+
+impl LogEnds {
+    /// Those of the running log.
+    pub(crate) fn of(log: &Arc<Wal<Ticket>>) -> Self {
+        let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
+        Self {
+            wait_for_disk: Box::new(move || end.wait_for_disk()),
+            segments: Box::new(move || all.segments()),
+            remove_below: Box::new(move |lsn| beginning.remove_below(lsn)),
+        }
+    }
+}
+
 /// Publishes packs.
 pub(crate) struct Publisher {
     pub(crate) place: Place,
     archive: Arc<Archive>,
-    log: Arc<Wal<Ticket>>,
+    log: LogEnds,
     /// Numbers of packs and manifests; each is used once.
     next_number: AtomicU64,
     /// Up to where the current manifest covers the log.
     replay_after: Mutex<Lsn>,
+    kept: Mutex<KeptLog>,
 }
 
 impl Publisher {
@@ -66,11 +106,21 @@ impl Publisher {
     pub(crate) fn new(
         place: Place,
         archive: Arc<Archive>,
-        log: Arc<Wal<Ticket>>,
+        log: LogEnds,
         replay_after: Lsn,
+        keep_log: Duration,
     ) -> Result<Self, snapshot::Error> {
         let next_number = snapshot::next_number(&*place.disk, &place.snap_dir)?.into();
-        Ok(Self { place, archive, log, next_number, replay_after: Mutex::new(replay_after) })
+        let kept = Mutex::new(KeptLog::new(keep_log));
+        Ok(Self { place, archive, log, next_number, replay_after: Mutex::new(replay_after), kept })
+    }
+
+    /// Calls `take` while nothing is published, pruned or cut: with the log's segments and the newest record in them
+    /// that is on the disk. Checkpoints and compaction wait meanwhile; actors and the log do not.
+    pub(crate) fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
+        let _still = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = (self.log.wait_for_disk)()?;
+        Ok(take(&(self.log.segments)(), last))
     }
 
     fn take_number(&self) -> u64 {
@@ -89,7 +139,7 @@ impl Publisher {
     /// ahead of the log under any sync mode.
     pub(crate) fn append(&self, pack: PackWriter, covered: Lsn) -> Result<Published, Error> {
         let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log.wait_for_disk()?;
+        (self.log.wait_for_disk)()?;
         let added = self.finish(pack)?;
         let mut packs = self.archive.packs().to_vec();
         packs.push(added.clone());
@@ -169,7 +219,10 @@ impl Publisher {
             warn!(file = %file.display(), "a damaged snapshot file was moved to quarantine");
         }
         match pruned.log_needed_after {
-            Some(lsn) => Ok(self.log.remove_below(Lsn(lsn + 1))?),
+            Some(lsn) => {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok((self.log.remove_below)(kept.release(Lsn(lsn + 1), Instant::now()))?)
+            }
             None => Ok(0),
         }
     }

@@ -16,12 +16,12 @@ use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Ticket};
 use super::directory::Directory;
 use super::passivation;
-use super::publisher::{Place, Publisher};
+use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
 use crate::snapshot;
 use crate::telemetry::Metrics;
-use crate::wal::{self, Batch, Wal};
+use crate::wal::{self, Batch, Lsn, SegmentFile, Wal};
 
 /// Settings of the conversations of a node.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub log: wal::Options,
     /// When to take a checkpoint.
     pub checkpoint: checkpoint::Options,
+    /// How long the log is kept after no manifest needs it any more, for restores to a moment.
+    pub keep_log: Duration,
     /// How packs are merged.
     pub compaction: compaction::Options,
     /// When conversations leave memory.
@@ -65,11 +67,37 @@ pub enum CheckpointError {
     Compaction(#[from] compaction::Error),
 }
 
+/// Orders of an operator to running conversations. Cheap to clone; everything blocks.
+#[derive(Clone)]
+pub struct Operator {
+    checkpoints: checkpoint::Caller,
+    compaction: compaction::Nudge,
+    publisher: Arc<Publisher>,
+}
+
+impl Operator {
+    /// Takes a checkpoint now; with `compact`, also merges all packs into one.
+    pub fn checkpoint(&self, compact: bool) -> Result<(), CheckpointError> {
+        self.checkpoints.take_now()?;
+        if compact {
+            self.compaction.merge_all()?;
+        }
+        Ok(())
+    }
+
+    /// Calls `take` while no file of the store is removed: with the log's segments, of which the last is being written,
+    /// and the newest record in them that is on the disk. Sends go on meanwhile.
+    pub fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
+        self.publisher.hold_still(take)
+    }
+}
+
 /// Running conversations, and what ends them.
 pub struct Started {
     /// The handle for the edge.
     pub conversations: Conversations,
     log: Arc<Wal<Ticket>>,
+    publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
     completing: JoinHandle<()>,
@@ -114,12 +142,18 @@ pub fn start(
     };
     let admission = Arc::new(Admission::new(options.admission));
     let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
-    let publisher = Arc::new(Publisher::new(place, archive.clone(), log.clone(), recovered.replay_after)?);
+    let publisher = Arc::new(Publisher::new(
+        place,
+        archive.clone(),
+        LogEnds::of(&log),
+        recovered.replay_after,
+        options.keep_log,
+    )?);
     let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
     let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
-        publisher,
+        publisher: publisher.clone(),
         archive,
         directory: directory.clone(),
         log: log.clone(),
@@ -136,7 +170,7 @@ pub fn start(
     ));
     let shared = Shared { directory, admission, arrivals, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
-    Ok(Started { conversations, log, checkpoints, compaction, completing, passivating })
+    Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
 }
 
 fn start_log(
@@ -182,19 +216,16 @@ impl Started {
         !self.log.segments().is_empty()
     }
 
-    /// Takes a checkpoint now; with `compact`, also merges all packs into one. Blocks.
-    pub fn checkpoint(&self, compact: bool) -> Result<(), CheckpointError> {
-        self.checkpoints.take_now()?;
-        if compact {
-            self.compaction.merge_all()?;
-        }
-        Ok(())
+    /// The way for an operator's orders.
+    pub fn operator(&self) -> Operator {
+        let (checkpoints, compaction) = (self.checkpoints.caller(), self.compaction.nudge());
+        Operator { checkpoints, compaction, publisher: self.publisher.clone() }
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is
     /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, compaction, completing, passivating } = self;
+        let Self { conversations, log, checkpoints, compaction, completing, passivating, .. } = self;
         passivating.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {

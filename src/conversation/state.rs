@@ -12,6 +12,7 @@ use super::group;
 use super::history::{History, Stored};
 use super::participants::{Membership, Participant, Participants};
 use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
+use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::message::{
     ConversationKey, Direction, Draft, Duty, MessageView, Page, Pull, Receipt, Rejection, UserId,
 };
@@ -81,6 +82,12 @@ impl State {
         }
     }
 
+    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
+    /// conversation has none.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.participants.rows().is_empty()
+    }
+
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.history.bytes() + self.participants.bytes() + size_of::<Self>()
@@ -112,6 +119,7 @@ impl State {
         now_ns: u64,
     ) -> Result<Decision<'a, Receipt>, Rejection> {
         self.admit(sender)?;
+        refuse_long_client_msg_id(draft)?;
         if let Some(receipt) = self.retry_of(sender, draft)? {
             return Ok(Decision::Already(receipt));
         }
@@ -316,6 +324,15 @@ impl State {
 
 fn conversation_full() -> Rejection {
     Rejection::Invalid(format!("msg: the conversation is full ({} messages)", u32::MAX))
+}
+
+/// The edge refuses it in its own words; here it keeps what is stored readable whoever calls.
+fn refuse_long_client_msg_id(draft: &Draft) -> Result<(), Rejection> {
+    if draft.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+        let why = format!("client_msg_id must be at most {CLIENT_MSG_ID_BYTES_MAX} bytes");
+        return Err(Rejection::Invalid(why));
+    }
+    Ok(())
 }
 
 fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejection> {

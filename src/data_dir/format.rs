@@ -6,7 +6,7 @@
 //! store 000102030405060708090a0b0c0d0e0f
 //! epoch 1
 //! started yes
-//! crc32c 4c2f1c4a
+//! crc32c f206d170
 //! ```
 //!
 //! The first two lines and the last one stay in every version; the checksum is over everything before its line.

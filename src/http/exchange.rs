@@ -92,7 +92,7 @@ fn check_route(verb: Verb, method: &Method) -> Result<(), Failure> {
 }
 
 /// Unix time in seconds. A clock before 1970 makes every `nbf` lie ahead, and no token is expired.
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 

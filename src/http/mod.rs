@@ -10,6 +10,7 @@
 //!                          credentials, rate, body    encoding: json | form | proto -> value, check
 //! ```
 
+pub mod admin;
 mod body;
 mod chat;
 mod check;

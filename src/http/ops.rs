@@ -1,4 +1,4 @@
-//! The operations address: is it alive, can it take a send, what does it count.
+//! The operations address: is it alive, can it take a send, what does it count; and the admin calls.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::admin::{self, Admin};
 use super::connection::Protocol;
 use super::drain::Drain;
 use super::failure::Failure;
@@ -56,20 +57,22 @@ pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
 struct Ops {
     metrics: Arc<Metrics>,
     readiness: ReadinessProbe,
+    admin: Admin,
 }
 
-/// Serves health and metrics on `listener` until `stopping` becomes true or its sender is gone.
+/// Serves health, metrics and the admin calls on `listener` until `stopping` becomes true or its sender is gone.
 ///
 /// Not the drain: while the node drains, `/readyz` is what tells a load balancer so.
 pub fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: ReadinessProbe,
+    admin: Admin,
     options: Options,
     stopping: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let stop = Drain::new(stopping);
-    let ops = Arc::new(Ops { metrics, readiness });
+    let ops = Arc::new(Ops { metrics, readiness, admin });
     let protocol = Arc::new(Protocol::new(options, stop.clone()));
     tokio::spawn(listener::accept(listener, OPS_CONNECTIONS_MAX, stop, move |stream, permit| {
         let (ops, protocol) = (ops.clone(), protocol.clone());
@@ -88,8 +91,11 @@ async fn answer(
     has_unread: Arc<AtomicBool>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path().starts_with(admin::PREFIX) {
+        return Ok(ops.admin.answer(request, &has_unread).await.response);
+    }
     let mut answer = ops.answer(&request).unwrap_or_else(Answer::failure);
-    // Nothing here takes a body.
+    // No page takes a body.
     if !request.body().is_end_stream() {
         has_unread.store(true, Ordering::Relaxed);
         answer = answer.closing();

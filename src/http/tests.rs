@@ -15,13 +15,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::admin::{Admin, BackedUp, Orders};
+use super::exchange::now_s;
 use super::*;
 use crate::auth::{LocalKey, PublicKeys, Verifier};
 use crate::config::SyncMode;
 use crate::conversation::{self, Place, Started, recovery};
 use crate::data_dir::DataDir;
 use crate::disk::{Disk, Real};
-use crate::message::{Caller, UserId};
+use crate::message::{Caller, Rejection, UserId};
 use crate::telemetry::Metrics;
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -547,16 +549,71 @@ impl Ops {
         let state = readiness.clone();
         let probe: ReadinessProbe = Arc::new(move || STATES[usize::from(state.load(Ordering::Relaxed))]);
         let (draining, stopping) = watch::channel(false);
-        let task = ops::serve(listener, metrics.clone(), probe, options, stopping);
         let directory = tempfile::tempdir().expect("a directory");
         let key = LocalKey::open_or_create(directory.path()).expect("a key");
+        let admin = admin_that_tells(&key);
+        let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
         let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it: None };
         Self { server, readiness }
+    }
+
+    /// Gives an order with a token, an admin's or not.
+    async fn order(&self, path: &str, admin: bool, body: &str) -> String {
+        let caller = Caller { user: UserId::parse("olga").expect("a valid id"), admin };
+        let token = self.server.key.sign(&caller, now_s(), PATIENCE);
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nToken: {token}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+        self.server.exchange(&request).await
     }
 
     async fn get(&self, line: &str) -> String {
         self.server.exchange(&format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
     }
+}
+
+/// Says what was ordered in place of doing it.
+fn admin_that_tells(key: &LocalKey) -> Admin {
+    let verifier = Arc::new(Verifier::new(key, &PublicKeys::default()).expect("a verifier"));
+    let orders = Orders {
+        snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
+        backup: Box::new(|to| match to.ends_with("taken") {
+            true => Err(Rejection::Invalid("is not empty".into())),
+            false => Ok(BackedUp { files: 4, linked: 3, bytes: 2, last_lsn: 1 }),
+        }),
+    };
+    Admin::new(verifier, orders)
+}
+
+#[tokio::test]
+async fn orders_need_an_admin_token_and_a_lawful_body() {
+    let ops = Ops::start(options()).await;
+    let backup = "/im.admin/backup";
+    for (path, admin, body, expected) in [
+        (backup, true, r#"{"to":"/b"}"#, "200"),
+        (backup, true, r#"{"to":"/taken"}"#, "400"),
+        (backup, false, r#"{"to":"/b"}"#, "403"),
+        (backup, true, r#"{"to":"b"}"#, "400"),
+        (backup, true, r#"{"to":"/b","x":1}"#, "400"),
+        (backup, true, "", "400"),
+        (backup, true, "[", "400"),
+        ("/im.admin/snapshot", true, "", "200"),
+        ("/im.admin/snapshot", true, r#"{"compact":false}"#, "200"),
+        ("/im.admin/snapshot", true, r#"{"compact":true}"#, "500"),
+        ("/im.admin/nothing", true, "{}", "404"),
+    ] {
+        let reply = ops.order(path, admin, body).await;
+        assert_eq!(status(&reply), expected, "{path} {body}: {reply}");
+        assert!(!reply.contains("an inner thing"), "{reply}");
+    }
+    let reply = ops.order(backup, true, r#"{"to":"/b"}"#).await;
+    assert!(reply.ends_with(r#"{"files":4,"linked":3,"bytes":2,"last_lsn":1}"#), "{reply}");
+    assert_eq!(status(&ops.get("POST /im.admin/backup").await), "401");
+    let huge = ops.order(backup, true, &"x".repeat(40_000)).await;
+    assert!(status(&huge) == "413" && closes(&huge), "{huge}");
+    ops.server.drained().await;
 }
 
 #[tokio::test]

@@ -20,8 +20,18 @@ mod format;
 mod manifest;
 mod pack;
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+pub(crate) mod fragile;
+#[cfg(test)]
+mod scene;
+
 pub use format::{Damage, FORMAT_VERSION};
-pub use manifest::{Loaded, Manifest, Pruned, Rejected, load_newest, next_number, prune, publish};
+pub use manifest::{
+    Loaded, Manifest, Pruned, Rejected, load_newest, manifest_path, manifests, next_number, pack_path, prune,
+    publish, read_manifest,
+};
 pub use pack::{Chunk, ChunkMeta, ChunksInOrder, IndexEntry, PackInfo, PackReader, PackWriter};
 
 /// Names the store that a file belongs to: 16 random bytes.

@@ -129,15 +129,18 @@ impl<T> Committer<T> {
 
     fn commit_entries(&mut self, entries: &mut dyn Iterator<Item = Entry<T>>) -> Result<(), Error> {
         for Entry { lsn, record, ticket } in entries {
-            if self.is_full_for(record.as_ref()) {
-                self.commit_batch()?;
-            }
-            if let Some(body) = record {
-                self.put(lsn, &body)?;
-            }
+            // Before `ticket` is dropped, too.
+            self.take_in(lsn, record.as_ref()).inspect_err(|_| self.fail())?;
             self.tickets.push((lsn, ticket));
         }
         self.commit_batch()
+    }
+
+    fn take_in(&mut self, lsn: Lsn, record: Option<&Body>) -> Result<(), Error> {
+        if self.is_full_for(record) {
+            self.commit_batch()?;
+        }
+        record.map_or(Ok(()), |body| self.put(lsn, body))
     }
 
     fn is_full_for(&self, record: Option<&Body>) -> bool {

@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+mod check;
 mod committer;
 mod error;
 mod frame;
@@ -31,6 +32,7 @@ mod stepped;
 mod tests;
 mod writer;
 
+pub use check::{Checked, CheckedSegment, UncutTail, check, end_of, place_of};
 pub use committer::{Batch, Sink};
 pub use error::{Error, VisitError};
 pub use handle::{FailureCall, Wal};

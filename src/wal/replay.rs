@@ -106,7 +106,7 @@ impl Recovered {
 }
 
 impl Scanned {
-    fn is_empty(&self, page: &Page) -> bool {
+    pub(super) fn is_empty(&self, page: &Page) -> bool {
         self.last_lsn < page.first_lsn
     }
 
@@ -117,7 +117,7 @@ impl Scanned {
 }
 
 /// Which segment holds the record behind `after`. What is before it need not even be whole.
-fn first_needed(segments: &[SegmentFile], after: Lsn) -> Result<usize, Error> {
+pub(super) fn first_needed(segments: &[SegmentFile], after: Lsn) -> Result<usize, Error> {
     let wanted = after.next();
     match segments.iter().rposition(|segment| segment.first_lsn <= wanted) {
         Some(first) => Ok(first),
@@ -145,16 +145,9 @@ impl Walk<'_> {
     fn earlier_segment(&mut self, segment: &SegmentFile) -> Result<(), Error> {
         let file = self.disk.open(&segment.path).map_err(Error::io("open", &segment.path))?;
         let (page, scanned) = self.read(file.as_ref(), segment)?;
-        let corrupt = |why| Err(segment.corrupt(scanned.end, scanned.last_lsn.next(), why));
-        match scanned.rest {
-            Rest::Zeros if scanned.is_empty(&page) => corrupt("it has no record, but a segment follows"),
-            Rest::Zeros => {
-                self.before = Some((segment.clone(), scanned));
-                Ok(())
-            }
-            Rest::Torn(_) => corrupt("it is damaged, and a segment follows"),
-            Rest::Lost(why) => corrupt(why),
-        }
+        judge_earlier(segment, &page, &scanned)?;
+        self.before = Some((segment.clone(), scanned));
+        Ok(())
     }
 
     /// The last segment is the only one that can hold what is not durable.
@@ -165,9 +158,7 @@ impl Walk<'_> {
         file.sync_all().map_err(Error::io("sync", &segment.path))?;
         file.drop_cache().map_err(Error::io("drop the cache of", &segment.path))?;
         let (page, scanned) = self.read(file.as_ref(), segment)?;
-        if let Rest::Lost(why) = scanned.rest {
-            return Err(segment.corrupt(scanned.end, scanned.last_lsn.next(), why));
-        }
+        judge_last(segment, &scanned)?;
         if scanned.last_lsn < self.after {
             return Err(Error::Missing { from: scanned.last_lsn.next(), to: self.after });
         }
@@ -176,7 +167,7 @@ impl Walk<'_> {
 
     fn read(&mut self, file: &dyn File, segment: &SegmentFile) -> Result<(Page, Scanned), Error> {
         let page = Page::read(file, segment, self.store)?;
-        self.check_chain(&page)?;
+        check_chain(self.before.as_ref(), &page)?;
         let scanned = scan(file, segment, &page, &mut |record, offset| self.record(record, segment, offset))?;
         Ok((page, scanned))
     }
@@ -194,24 +185,43 @@ impl Walk<'_> {
             source,
         })
     }
+}
 
-    /// The page of a segment says how the one before ended; it must have ended so.
-    fn check_chain(&self, page: &Page) -> Result<(), Error> {
-        let Some((segment, scanned)) = &self.before else {
-            return Ok(());
-        };
-        let expected = scanned.last_lsn.next();
-        let why = if page.first_lsn < expected {
-            "it goes on behind the beginning of the next segment"
-        } else if page.first_lsn > expected {
-            "it ends before the next segment begins"
-        } else if scanned.ending != Some(page.previous) {
-            "it does not end as the next segment says"
-        } else {
-            return Ok(());
-        };
-        Err(segment.corrupt(scanned.end, expected, why))
+/// Whether a segment behind which another follows is all that it was.
+pub(super) fn judge_earlier(segment: &SegmentFile, page: &Page, scanned: &Scanned) -> Result<(), Error> {
+    let why = match scanned.rest {
+        Rest::Zeros if scanned.is_empty(page) => "it has no record, but a segment follows",
+        Rest::Zeros => return Ok(()),
+        Rest::Torn(_) => "it is damaged, and a segment follows",
+        Rest::Lost(why) => why,
+    };
+    Err(segment.corrupt(scanned.end, scanned.last_lsn.next(), why))
+}
+
+/// Whether the last segment is all that it was, but for a torn tail.
+pub(super) fn judge_last(segment: &SegmentFile, scanned: &Scanned) -> Result<(), Error> {
+    match scanned.rest {
+        Rest::Lost(why) => Err(segment.corrupt(scanned.end, scanned.last_lsn.next(), why)),
+        Rest::Zeros | Rest::Torn(_) => Ok(()),
     }
+}
+
+/// The page of a segment says how the one before ended; it must have ended so.
+pub(super) fn check_chain(before: Option<&(SegmentFile, Scanned)>, page: &Page) -> Result<(), Error> {
+    let Some((segment, scanned)) = before else {
+        return Ok(());
+    };
+    let expected = scanned.last_lsn.next();
+    let why = if page.first_lsn < expected {
+        "it goes on behind the beginning of the next segment"
+    } else if page.first_lsn > expected {
+        "it ends before the next segment begins"
+    } else if scanned.ending != Some(page.previous) {
+        "it does not end as the next segment says"
+    } else {
+        return Ok(());
+    };
+    Err(segment.corrupt(scanned.end, expected, why))
 }
 
 /// Cuts off what is behind the last frame, so that nothing of it can ever be taken for the log again.

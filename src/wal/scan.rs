@@ -8,6 +8,8 @@
 //! its batch begins. So if some whole frame stands in a batch that begins *behind* the first bad byte, what is
 //! missing there had been durable.
 
+use std::ops::Range;
+
 use super::frame::{self, ALIGN, CLOSE, HEADER_BYTES, Header, NoHeader, SEAL};
 use super::segment::{Ending, PAGE_BYTES, Page, SegmentFile};
 use super::{Error, Lsn, Record};
@@ -47,18 +49,7 @@ pub(super) fn scan(
     page: &Page,
     visit: &mut dyn FnMut(Record<'_>, u64) -> Result<(), Error>,
 ) -> Result<Scanned, Error> {
-    let len = file.len().map_err(Error::io("measure", &segment.path))?;
-    let buffer = vec![0; READ_BYTES.min(len as usize)];
-    let window = Window { file, len, buffer, from: 0, filled: 0 };
-    let mut scan = Scan {
-        window,
-        segment,
-        page,
-        at: PAGE_BYTES,
-        last_lsn: page.first_lsn.previous(),
-        last_kind: None,
-        batch_start: PAGE_BYTES,
-    };
+    let mut scan = Scan::begin(file, segment, page)?;
     while let Some(header) = scan.next()? {
         if !header.is_marker() {
             let offset = scan.at - header.frame_bytes();
@@ -68,6 +59,24 @@ pub(super) fn scan(
         }
     }
     scan.finish()
+}
+
+/// Where the frame of record `lsn` stands, in bytes; `None` if the segment ends before. Nothing behind it is looked
+/// at, so the segment may be the one that is being written.
+pub(super) fn place_of(
+    file: &dyn File,
+    segment: &SegmentFile,
+    page: &Page,
+    lsn: Lsn,
+) -> Result<Option<Range<u64>>, Error> {
+    let mut scan = Scan::begin(file, segment, page)?;
+    while scan.last_lsn < lsn {
+        let Some(header) = scan.next()? else { return Ok(None) };
+        if !header.is_marker() && header.lsn == lsn {
+            return Ok(Some(scan.at - header.frame_bytes()..scan.at));
+        }
+    }
+    Ok(None)
 }
 
 struct Scan<'a> {
@@ -88,7 +97,21 @@ enum Found {
     Newer,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn begin(file: &'a dyn File, segment: &'a SegmentFile, page: &'a Page) -> Result<Self, Error> {
+        let len = file.len().map_err(Error::io("measure", &segment.path))?;
+        let buffer = vec![0; READ_BYTES.min(len as usize)];
+        Ok(Self {
+            window: Window { file, len, buffer, from: 0, filled: 0 },
+            segment,
+            page,
+            at: PAGE_BYTES,
+            last_lsn: page.first_lsn.previous(),
+            last_kind: None,
+            batch_start: PAGE_BYTES,
+        })
+    }
+
     /// Steps over the next frame.
     fn next(&mut self) -> Result<Option<Header>, Error> {
         match self.look(self.at)? {

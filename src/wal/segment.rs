@@ -120,20 +120,28 @@ impl SegmentFile {
 
 /// The segments of a directory, oldest first. Files that do not end in `.wal` are not ours.
 pub(super) fn list(disk: &dyn Disk, wal_dir: &Path) -> Result<Vec<SegmentFile>, Error> {
+    let (segments, strangers) = list_all(disk, wal_dir)?;
+    strangers.into_iter().next().map_or(Ok(segments), Err)
+}
+
+/// The same, and an error for each name that is none of a segment.
+pub(super) fn list_all(disk: &dyn Disk, wal_dir: &Path) -> Result<(Vec<SegmentFile>, Vec<Error>), Error> {
     let names = disk.list(wal_dir).map_err(Error::io("list", wal_dir))?;
-    let mut segments = Vec::with_capacity(names.len());
+    let (mut segments, mut strangers) = (Vec::with_capacity(names.len()), Vec::new());
     for name in names {
         let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".wal")) else {
             continue;
         };
         let is_number = stem.len() == NAME_DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
-        let Some(first_lsn) = stem.parse().ok().filter(|lsn| is_number && *lsn > 0).map(Lsn) else {
-            let stranger = SegmentFile { first_lsn: Lsn(0), path: wal_dir.join(&name) };
-            return Err(stranger.corrupt(0, Lsn(0), "the name is not that of a segment"));
-        };
-        segments.push(SegmentFile::new(wal_dir, first_lsn));
+        match stem.parse().ok().filter(|lsn| is_number && *lsn > 0).map(Lsn) {
+            Some(first_lsn) => segments.push(SegmentFile::new(wal_dir, first_lsn)),
+            None => {
+                let stranger = SegmentFile { first_lsn: Lsn(0), path: wal_dir.join(&name) };
+                strangers.push(stranger.corrupt(0, Lsn(0), "the name is not that of a segment"));
+            }
+        }
     }
-    Ok(segments)
+    Ok((segments, strangers))
 }
 
 /// What records can take in a segment of this size: all but the page and the room that is kept for the

@@ -29,5 +29,6 @@ mod retrying;
 mod settings;
 mod slow;
 mod starting;
+mod tools;
 mod validation;
 mod waiting;

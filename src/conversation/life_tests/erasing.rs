@@ -119,7 +119,7 @@ async fn everybody_who_asks_for_a_compaction_hears_how_it_went() {
     let life = with_recalled_secrets(options()).await;
     let outcomes = tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
-            let ask = || life.started.checkpoint(true);
+            let ask = || life.started.operator().checkpoint(true);
             let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
             askers.into_iter().map(|asker| asker.join().unwrap()).collect::<Vec<_>>()
         })

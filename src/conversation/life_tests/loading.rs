@@ -42,7 +42,7 @@ async fn what_is_loaded_saved_and_passivated_between_two_looks_is_not_absent() {
     plan_a_load(&life);
     let other = life.clone();
     life.directory().meanwhile.plan(move || {
-        other.started.checkpoint(false).unwrap();
+        other.started.operator().checkpoint(false).unwrap();
         assert!(other.directory().passivate(|_| true) > 0);
     });
     assert!(is_found(&life));

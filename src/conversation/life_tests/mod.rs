@@ -111,11 +111,11 @@ impl Life {
     }
 
     fn checkpoint(&self) -> Result<(), start::CheckpointError> {
-        tokio::task::block_in_place(|| self.started.checkpoint(false))
+        tokio::task::block_in_place(|| self.started.operator().checkpoint(false))
     }
 
     fn compact(&self) -> Result<(), start::CheckpointError> {
-        tokio::task::block_in_place(|| self.started.checkpoint(true))
+        tokio::task::block_in_place(|| self.started.operator().checkpoint(true))
     }
 
     /// Sends; waits where the log's next segment is just being made.

@@ -106,6 +106,23 @@ fn load(
     Ok((manifest, packs))
 }
 
+/// The numbers of all manifests, newest first, whole or not: for tools. Starts use [`load_newest`].
+pub fn manifests(disk: &dyn Disk, snap_dir: &Path) -> Result<Vec<u64>, Error> {
+    let mut numbers = numbers(disk, snap_dir, FileKind::Manifest)?;
+    numbers.reverse();
+    Ok(numbers)
+}
+
+/// The file of the manifest of this number.
+pub fn manifest_path(snap_dir: &Path, number: u64) -> PathBuf {
+    snap_dir.join(FileKind::Manifest.file_name(number))
+}
+
+/// The file of the pack of this number.
+pub fn pack_path(snap_dir: &Path, number: u64) -> PathBuf {
+    snap_dir.join(FileKind::Pack.file_name(number))
+}
+
 /// The numbers of all files of a kind, ascending. Foreign names are skipped.
 fn numbers(disk: &dyn Disk, snap_dir: &Path, kind: FileKind) -> Result<Vec<u64>, Error> {
     let names = disk.list(snap_dir).map_err(io_error("list", snap_dir))?;
@@ -137,7 +154,8 @@ fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error
     file.sync_all().map_err(io_error("sync", path))
 }
 
-fn read_manifest(disk: &dyn Disk, dir: &Path, store: &StoreId, number: u64) -> Result<Manifest, Error> {
+/// Reads the manifest of this number; its packs are not looked at.
+pub fn read_manifest(disk: &dyn Disk, dir: &Path, store: &StoreId, number: u64) -> Result<Manifest, Error> {
     let path = dir.join(FileKind::Manifest.file_name(number));
     let file = disk.open(&path).map_err(io_error("open", &path))?;
     let found = file.len().map_err(io_error("read the length of", &path))?;

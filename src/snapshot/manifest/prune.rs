@@ -44,11 +44,13 @@ pub fn prune(
     }
     let named = found.named_packs();
     let broken = found.broken_files(snap_dir, &named);
+    let mut unnamed = numbers(disk, snap_dir, FileKind::Pack)?;
+    unnamed.retain(|number| {
+        !named.contains(number) && !broken.contains(&snap_dir.join(FileKind::Pack.file_name(*number)))
+    });
     quarantine(disk, &broken, snap_dir, quarantine_dir)?;
     // Manifests go durably before the packs they name: none may come back without its packs.
     let manifests = remove(disk, snap_dir, FileKind::Manifest, &found.old)?;
-    let mut unnamed = numbers(disk, snap_dir, FileKind::Pack)?;
-    unnamed.retain(|number| !named.contains(number));
     let packs = remove(disk, snap_dir, FileKind::Pack, &unnamed)?;
     let oldest = found.kept.iter().map(|manifest| manifest.replay_after_lsn).min();
     let log_needed_after = oldest.filter(|_| found.kept.len() == MANIFESTS_KEPT);

@@ -180,17 +180,18 @@ fn open_checked(
 /// Reads the index in parts. The footer was checked, so the file is as long as the index needs.
 fn read_index(file: &dyn File, path: &Path, footer: &Footer) -> Result<Vec<IndexEntry>, Error> {
     let mut entries = Vec::with_capacity(footer.chunks as usize);
+    let mut decoded = Ok(());
     let (mut crc, mut offset) = (0, footer.index_offset);
     let mut left = footer.chunks as usize * ENTRY_BYTES;
     while left > 0 {
         let part = read(file, path, offset, left.min(INDEX_PART_BYTES))?;
         crc = crc32c::crc32c_append(crc, &part);
-        decode_entries(&part, &mut entries).map_err(|why| Error::damaged(path, offset, why))?;
+        decoded = decoded.and_then(|()| decode_entries(&part, &mut entries));
         offset += part.len() as u64;
         left -= part.len();
     }
-    let checked =
-        if crc == footer.index_crc { check_index(&entries, footer) } else { Err(Damage::Checksum("index")) };
+    let checked = if crc == footer.index_crc { decoded } else { Err(Damage::Checksum("index")) };
+    let checked = checked.and_then(|()| check_index(&entries, footer));
     checked.map_err(|why| Error::damaged(path, footer.index_offset, why))?;
     Ok(entries)
 }

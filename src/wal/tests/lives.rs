@@ -356,3 +356,39 @@ fn idle_seals_never_take_the_room_that_records_were_promised() {
     log.close().unwrap();
     assert!(read(&disk.crash()).unwrap().0.closed_cleanly);
 }
+
+/// Notes on its end what the log's state is then.
+struct Witness {
+    log: Arc<super::super::queue::Shared<Witness>>,
+    saw: Arc<Mutex<Vec<State>>>,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.saw.lock().unwrap().push(self.log.state());
+    }
+}
+
+#[test]
+fn nobody_who_hears_of_a_dropped_ticket_finds_the_log_writable() {
+    // Hit are the write of a full batch, its sync, and the rotation that the fourth record needs.
+    for (operation, nth) in [(Operation::Write, 2), (Operation::Sync, 2), (Operation::Name, 1)] {
+        let disk = disk();
+        let (recovered, _) = read(&disk).unwrap();
+        let options = Options { batch_records_max: 1, ..small() };
+        let sink: Sink<Witness> = Box::new(|batch| batch.tickets.into_iter().for_each(std::mem::forget));
+        let shared = Arc::new(disk.clone());
+        let log = Stepped::start(shared, wal_dir(), tmp_dir(), STORE, &recovered, options, sink);
+        let mut log = log.unwrap();
+        log.refill().unwrap();
+        let saw = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..4 {
+            let witness = Witness { log: log.shared.clone(), saw: saw.clone() };
+            log.append(1, vec![7; 3500], witness).map_err(|refused| refused.reason).unwrap();
+        }
+        disk.fail(operation, nth, ErrorKind::Other);
+        log.commit().unwrap_err();
+        let saw = saw.lock().unwrap();
+        assert!(!saw.is_empty() && saw.iter().all(|state| *state == State::Failed), "{operation:?}: {saw:?}");
+    }
+}

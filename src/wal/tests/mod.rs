@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::disk::{Disk, Simulated};
 
+mod checking;
 mod damage;
 mod lives;
 mod threads;

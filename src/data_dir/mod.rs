@@ -43,9 +43,11 @@ pub enum Error {
         /// Who, if that could be read.
         pid: Option<u32>,
     },
-    /// The operating system does not let us write there.
-    #[error("{} is not writable: {source}", path.display())]
+    /// The operating system does not let us work there: no permission, no room, or something else in the place.
+    #[error("cannot {action} {}: {source}; the data directory must be ours to write, with room in it", path.display())]
     NotWritable {
+        /// What was tried.
+        action: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// The answer of the operating system.
@@ -97,7 +99,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |source| match source.kind() {
         // A file that stands where a directory should be "already exists".
         PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists | StorageFull
-        | QuotaExceeded => Error::NotWritable { path: path.to_path_buf(), source },
+        | QuotaExceeded => Error::NotWritable { action, path: path.to_path_buf(), source },
         _ => Error::Io { action, path: path.to_path_buf(), source },
     }
 }

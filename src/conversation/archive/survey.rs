@@ -1,0 +1,83 @@
+//! Everything that an archive holds, for tools: a server asks only for what somebody asks it for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Archive, TailRecord};
+use crate::conversation::codec;
+use crate::conversation::record::{decode_key, key_bytes_of};
+use crate::message::ConversationKey;
+use crate::snapshot::IndexEntry;
+
+/// What stands in an archive under one hash.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The conversations: one, unless two keys share a hash.
+    pub(crate) keys: BTreeSet<ConversationKey>,
+    /// How many chunks and tail records name no conversation, because they are damaged.
+    pub(crate) nameless: usize,
+}
+
+impl Archive {
+    /// The hashes of all conversations, ascending, each once.
+    pub(crate) fn hashes(&self) -> Vec<u128> {
+        let mut hashes: Vec<u128> = self.tail().keys().copied().collect();
+        for pack in self.packs().iter() {
+            hashes.extend(pack.entries().iter().map(|entry| entry.key_hash));
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    }
+
+    /// What stands under a hash. Reads the names of chunks, not the chunks.
+    pub(crate) fn under(&self, hash: u128) -> Found {
+        let mut found = Found::default();
+        for pack in self.packs().iter() {
+            for entry in entries_under(pack.entries(), hash) {
+                let key = pack.key(entry).ok().and_then(|bytes| decode_key(&bytes).ok());
+                found.note(key);
+            }
+        }
+        if let Some(records) = self.tail().get(&hash) {
+            for record in records.iter() {
+                found.note(key_of(record).ok());
+            }
+        }
+        found
+    }
+
+    /// How many bytes stand under a hash, from the indexes alone.
+    pub(crate) fn bytes_under(&self, hash: u128) -> u64 {
+        let packs = self.packs();
+        let entries = packs.iter().flat_map(|pack| entries_under(pack.entries(), hash));
+        let in_packs: u64 = entries.map(|entry| u64::from(entry.bytes)).sum();
+        let tail = self.tail();
+        let records = tail.get(&hash).into_iter().flat_map(|records| records.iter());
+        in_packs + records.map(|record| record.payload.len() as u64).sum::<u64>()
+    }
+
+    /// Takes out what the tail has of a conversation.
+    pub(crate) fn take_tail(&self, hash: u128) -> Arc<Vec<TailRecord>> {
+        self.tail().remove(&hash).unwrap_or_default()
+    }
+}
+
+impl Found {
+    fn note(&mut self, key: Option<ConversationKey>) {
+        match key {
+            Some(key) => drop(self.keys.insert(key)),
+            None => self.nameless += 1,
+        }
+    }
+}
+
+fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
+    decode_key(key_bytes_of(&record.payload)?)
+}
+
+fn entries_under(entries: &[IndexEntry], hash: u128) -> &[IndexEntry] {
+    let start = entries.partition_point(|entry| entry.key_hash < hash);
+    let behind = &entries[start..];
+    &behind[..behind.partition_point(|entry| entry.key_hash == hash)]
+}

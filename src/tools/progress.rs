@@ -1,0 +1,60 @@
+//! A progress bar for whoever watches: on standard error, and only when that is a terminal.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Pieces below this size are not worth a redraw.
+const TICK: u64 = 1 << 16;
+
+/// How far one step of a tool is.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    /// Counted and not yet shown.
+    pending: u64,
+}
+
+impl Progress {
+    /// Begins a step of `total` bytes.
+    pub(super) fn bytes(label: &'static str, total: u64) -> Self {
+        Self::begin(label, total, "{prefix:14} {wide_bar} {bytes}/{total_bytes} {eta}")
+    }
+
+    /// Begins a step of `total` conversations.
+    pub(super) fn conversations(label: &'static str, total: u64) -> Self {
+        Self::begin(label, total, "{prefix:14} {wide_bar} {pos}/{len} {eta}")
+    }
+
+    fn begin(label: &'static str, total: u64, template: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self { bar: ProgressBar::hidden(), pending: 0 };
+        }
+        let style = ProgressStyle::with_template(template).expect("the templates above are valid");
+        let bar = ProgressBar::new(total).with_style(style).with_prefix(label);
+        Self { bar, pending: 0 }
+    }
+
+    /// So much more is done.
+    pub(super) fn add(&mut self, done: u64) {
+        self.pending += done;
+        if self.pending >= TICK {
+            self.bar.inc(std::mem::take(&mut self.pending));
+        }
+    }
+
+    /// One more is done.
+    pub(super) fn one(&self) {
+        self.bar.inc(1);
+    }
+
+    /// Lets something else write lines.
+    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,414 @@
+//! `chinwag verify`: everything that is promised of a data directory, checked byte by byte, without changing one.
+//!
+//! Four passes: the files that say what is current; every record of the log; every chunk of the packs that are kept;
+//! every conversation, brought into memory one at a time from both manifests. A finding never ends the look.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Error;
+use super::invariants::{broken, difference};
+use super::progress::Progress;
+use super::reader::Reader;
+use super::state_hash::StateHash;
+use crate::conversation::archive::{self, RecordError, TailRecord, replay};
+use crate::conversation::record::{Record, decode_key, encode_key, key_bytes_of};
+use crate::conversation::state::State;
+use crate::disk::{Disk, Real};
+use crate::message::ConversationKey;
+use crate::snapshot::{self, IndexEntry, PackReader};
+use crate::wal::{self, Checked, Lsn, SegmentFile, UncutTail};
+
+/// How a data directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it was written.
+    Clean,
+    /// A crash tore the end of the last batch, which the next start cuts off.
+    TornTail,
+    /// Some of it could not be read this time; nothing that could is damaged.
+    Unreadable,
+    /// Damaged.
+    Damaged,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How it is.
+    pub verdict: Verdict,
+    /// How many lines said so.
+    pub findings: u64,
+    /// Conversations that are whole.
+    pub conversations: u64,
+    /// Their messages, recalled ones included.
+    pub messages: u64,
+    /// Their recalls.
+    pub recalls: u64,
+    /// The newest record of the log.
+    pub last_lsn: u64,
+    /// The state hash, unless something is damaged.
+    pub state_hash: Option<StateHash>,
+}
+
+impl Report {
+    /// Nothing but what a start puts right, or the error that ends the process.
+    pub fn into_result(self, dir: &Path) -> Result<Self, Error> {
+        let path = dir.to_path_buf();
+        match self.verdict {
+            Verdict::Clean => Ok(self),
+            Verdict::TornTail => Err(Error::TornTail(path)),
+            Verdict::Unreadable => {
+                let source = io::Error::other("see the lines above");
+                Err(Error::Io { action: "read all of", path, source })
+            }
+            Verdict::Damaged => {
+                let why = format!("damaged; {} findings, listed above", self.findings);
+                Err(Error::Damaged { path, why })
+            }
+        }
+    }
+}
+
+/// Checks the data directory `dir` and writes what it finds to `out`, one line each.
+///
+/// # Errors
+/// When the directory cannot be looked at at all, or `out` fails. What is found is in the [`Report`].
+pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<Report, Error> {
+    verify_on(Arc::new(Real), dir, out)
+}
+
+pub(super) fn verify_on(disk: Arc<dyn Disk>, dir: &Path, out: &mut dyn Write) -> Result<Report, Error> {
+    let reader = Reader::open(disk, dir)?;
+    let mut findings = Findings::new(out);
+    findings.rejected(&reader);
+    let log = check_log(&reader, &mut findings)?;
+    check_packs(&reader, &mut findings);
+    let mut check = Conversations { reader: &reader, log: &log, totals: Totals::default() };
+    if is_continuous(&reader, &log, &mut findings) {
+        check.all(&mut findings);
+    }
+    let totals = check.totals;
+    let report = report(&findings, &log, &totals);
+    describe(&reader, &log, &report, findings.out).map_err(Error::Output)?;
+    findings.failed.map_or(Ok(report), |why| Err(Error::Output(why)))
+}
+
+/// What was found, told as it is found. The same finding is told once.
+struct Findings<'a> {
+    out: &'a mut dyn Write,
+    told: HashSet<u64>,
+    damaged: u64,
+    unreadable: u64,
+    torn_tail: bool,
+    /// Why `out` does not take lines any more.
+    failed: Option<io::Error>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, told: HashSet::new(), damaged: 0, unreadable: 0, torn_tail: false, failed: None }
+    }
+
+    fn damaged(&mut self, what: impl Display, concerns: &[ConversationKey]) {
+        let what = what.to_string();
+        if self.told.insert(xxh3_64(what.as_bytes())) {
+            self.damaged += 1;
+            self.tell("damaged", &what, concerns);
+        }
+    }
+
+    fn unreadable(&mut self, what: impl Display, concerns: &[ConversationKey]) {
+        let what = what.to_string();
+        if self.told.insert(xxh3_64(what.as_bytes())) {
+            self.unreadable += 1;
+            self.tell("unreadable", &what, concerns);
+        }
+    }
+
+    fn tell(&mut self, kind: &str, what: &str, concerns: &[ConversationKey]) {
+        let mut line = format!("{kind}: {what}");
+        for (number, key) in concerns.iter().enumerate() {
+            line += if number == 0 { "; concerns " } else { ", " };
+            line += &key.to_string();
+        }
+        if self.failed.is_none() {
+            self.failed = writeln!(self.out, "{line}").err();
+        }
+    }
+
+    fn snapshot(&mut self, why: &snapshot::Error, concerns: &[ConversationKey]) {
+        match why {
+            snapshot::Error::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => {
+                self.unreadable(why, concerns);
+            }
+            _ => self.damaged(why, concerns),
+        }
+    }
+
+    fn log(&mut self, why: &wal::Error) {
+        match why {
+            wal::Error::Io { .. } => self.unreadable(why, &[]),
+            _ => self.damaged(why, &[]),
+        }
+    }
+
+    fn torn_tail(&mut self, tail: &UncutTail) {
+        self.torn_tail = true;
+        let UncutTail { segment, offset, bytes } = tail;
+        let what =
+            format!("{} at byte {offset}: {bytes} bytes that were never acknowledged", segment.display());
+        self.tell("torn tail", &what, &[]);
+    }
+
+    fn rejected(&mut self, reader: &Reader) {
+        for rejected in &reader.rejected {
+            self.snapshot(&rejected.why, &[]);
+            self.tell("unusable", &rejected.file.display().to_string(), &[]);
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match (self.damaged, self.unreadable, self.torn_tail) {
+            (0, 0, false) => Verdict::Clean,
+            (0, 0, true) => Verdict::TornTail,
+            (0, ..) => Verdict::Unreadable,
+            _ => Verdict::Damaged,
+        }
+    }
+}
+
+/// Every record of every segment, needed or not.
+fn check_log(reader: &Reader, findings: &mut Findings<'_>) -> Result<Checked, Error> {
+    let log = reader.read_log(&mut |record, segment, offset| {
+        if let Err(why) = decode(record) {
+            let key = key_bytes_of(record.payload).and_then(decode_key).ok();
+            let what = format!("{} at byte {offset}, record {}: {why}", segment.path.display(), record.lsn);
+            findings.damaged(what, key.as_slice());
+        }
+    })?;
+    log.damage.iter().for_each(|why| findings.log(why));
+    if let Some(tail) = &log.torn_tail {
+        findings.torn_tail(tail);
+    }
+    Ok(log)
+}
+
+fn decode(record: &wal::Record<'_>) -> Result<(), crate::conversation::codec::Error> {
+    decode_key(key_bytes_of(record.payload)?)?;
+    Record::decode(record.kind, record.payload).map(|_| ())
+}
+
+/// Every chunk of the packs that a manifest names.
+fn check_packs(reader: &Reader, findings: &mut Findings<'_>) {
+    let packs = reader.packs();
+    let mut progress = Progress::bytes("packs", packs.iter().map(|pack| pack.info().bytes).sum());
+    for pack in &packs {
+        for (entry, chunk) in pack.chunks_in_order() {
+            progress.add(entry.bytes.into());
+            if let Err(why) = chunk {
+                let concerns = conversations_of(&packs, pack, &entry);
+                progress.aside(|| findings.snapshot(&why, &concerns));
+            }
+        }
+    }
+}
+
+/// Whose chunk it is: as it says itself or, when even that is damaged, as other chunks under its hash say.
+fn conversations_of(
+    packs: &[Arc<PackReader>],
+    pack: &PackReader,
+    entry: &IndexEntry,
+) -> Vec<ConversationKey> {
+    if let Some(key) = pack.key(entry).ok().and_then(|bytes| decode_key(&bytes).ok()) {
+        return vec![key];
+    }
+    let under_hash = packs.iter().flat_map(|pack| {
+        let same = pack.entries().iter().filter(|other| other.key_hash == entry.key_hash);
+        same.filter_map(|other| decode_key(&pack.key(other).ok()?).ok())
+    });
+    let keys: HashSet<_> = under_hash.collect();
+    keys.into_iter().collect()
+}
+
+/// Whether packs and log together can be whole, so that looking at conversations tells something.
+fn is_continuous(reader: &Reader, log: &Checked, findings: &mut Findings<'_>) -> bool {
+    for after in [reader.tail_after(), reader.replay_after(), reader.newest_in_packs()] {
+        if let Err(why) = log.covers(after) {
+            findings.damaged(why, &[]);
+        }
+    }
+    // Without any manifest, and with a log that began before, every conversation would be a finding.
+    !reader.images.is_empty() || log.covers(Lsn(0)).is_ok()
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    conversations: u64,
+    messages: u64,
+    recalls: u64,
+    state_hash: StateHash,
+}
+
+/// The last pass.
+struct Conversations<'a> {
+    reader: &'a Reader,
+    log: &'a Checked,
+    totals: Totals,
+}
+
+impl Conversations<'_> {
+    fn all(&mut self, findings: &mut Findings<'_>) {
+        let newest = self.reader.archive();
+        let mut hashes = newest.hashes();
+        hashes.extend(self.fallback().map(|older| older.hashes()).unwrap_or_default());
+        hashes.sort_unstable();
+        hashes.dedup();
+        let progress = Progress::conversations("conversations", hashes.len() as u64);
+        for hash in hashes {
+            let mut keys = newest.under(hash).keys;
+            keys.extend(self.fallback().map(|older| older.under(hash).keys).unwrap_or_default());
+            let tail = newest.take_tail(hash);
+            for key in keys {
+                progress.aside(|| self.one(&key, &tail, findings));
+            }
+            progress.one();
+        }
+    }
+
+    /// The older image, whose log is there too.
+    fn fallback(&self) -> Option<&archive::Archive> {
+        let older = self.reader.images.get(1)?;
+        let covered = self.log.covers(Lsn(older.manifest.replay_after_lsn)).is_ok();
+        (covered && self.log.damage.is_empty()).then_some(&older.archive)
+    }
+
+    fn one(&mut self, key: &ConversationKey, tail: &[TailRecord], findings: &mut Findings<'_>) {
+        match self.load(key, tail) {
+            Ok(state) => {
+                let before = findings.damaged;
+                broken(&state).into_iter().for_each(|why| self.tell_broken(key, &why, findings));
+                if findings.damaged == before {
+                    self.count(key, &state);
+                }
+            }
+            Err(Lost::Archive(archive::Error::Snapshot(why))) => {
+                findings.snapshot(&why, std::slice::from_ref(key));
+            }
+            Err(Lost::Archive(archive::Error::Record { lsn, why })) => {
+                findings.damaged(self.at_record(lsn, &why), std::slice::from_ref(key));
+            }
+            Err(Lost::Archive(why)) => findings.damaged(why, std::slice::from_ref(key)),
+            Err(Lost::Differs(why)) => self.tell_broken(key, &why, findings),
+        }
+    }
+
+    fn tell_broken(&self, key: &ConversationKey, why: &str, findings: &mut Findings<'_>) {
+        findings.damaged(format!("{}: {key}: {why}", self.reader.data.root().display()), &[]);
+    }
+
+    fn count(&mut self, key: &ConversationKey, state: &State) {
+        self.totals.conversations += 1;
+        self.totals.messages += u64::from(state.history.newest_message());
+        self.totals.recalls += u64::from(state.history.newest_recall());
+        self.totals.state_hash.add(key, state.hash);
+    }
+
+    /// The conversation from the newest image and the log; what the older image makes of it must be the same.
+    fn load(&self, key: &ConversationKey, tail: &[TailRecord]) -> Result<State, Lost> {
+        let newest = self.reader.archive().load_chunks(key)?;
+        let older = self.fallback().map(|older| older.load_chunks(key)).transpose()?.flatten();
+        let reached = newest.as_ref().map_or(0, |state| state.applied_lsn);
+        let (covered, behind) = tail.split_at(tail.partition_point(|record| record.lsn <= reached));
+        if let Some(older) = older {
+            let from_older = advance(older, covered)?;
+            let why = match &newest {
+                None => Some("the newest manifest lacks it, the one before has it".into()),
+                Some(newest) => difference(&from_older, newest)
+                    .map(|what| format!("the two manifests and the log disagree about it: {what}")),
+            };
+            why.map_or(Ok(()), |why| Err(Lost::Differs(why)))?;
+        }
+        let state = newest.unwrap_or_else(|| State::new(key.clone()));
+        Ok(advance(state, behind)?)
+    }
+
+    fn at_record(&self, lsn: u64, why: &RecordError) -> String {
+        let place = self.place_of(Lsn(lsn));
+        let place = place.map_or(String::new(), |(segment, offset)| {
+            format!("{} at byte {offset}, ", segment.path.display())
+        });
+        format!("{place}record {lsn}: {why}")
+    }
+
+    fn place_of(&self, lsn: Lsn) -> Option<(SegmentFile, u64)> {
+        let reader = self.reader;
+        let segment = self.log.segments.iter().rfind(|segment| segment.file.first_lsn <= lsn)?;
+        let place = wal::place_of(&*reader.disk, &segment.file, reader.store(), lsn).ok()??;
+        Some((segment.file.clone(), place.start))
+    }
+}
+
+/// Why a conversation is not what it should be.
+enum Lost {
+    Archive(archive::Error),
+    Differs(String),
+}
+
+impl From<archive::Error> for Lost {
+    fn from(why: archive::Error) -> Self {
+        Self::Archive(why)
+    }
+}
+
+fn advance(mut state: State, records: &[TailRecord]) -> Result<State, archive::Error> {
+    let key = encode_key(&state.key);
+    for record in records {
+        replay(&mut state, &key, record).map_err(|why| archive::Error::Record { lsn: record.lsn, why })?;
+    }
+    Ok(state)
+}
+
+fn report(findings: &Findings<'_>, log: &Checked, totals: &Totals) -> Report {
+    let verdict = findings.verdict();
+    let is_whole = matches!(verdict, Verdict::Clean | Verdict::TornTail);
+    Report {
+        verdict,
+        findings: findings.damaged + findings.unreadable,
+        conversations: totals.conversations,
+        messages: totals.messages,
+        recalls: totals.recalls,
+        last_lsn: log.last_lsn.0,
+        state_hash: is_whole.then_some(totals.state_hash),
+    }
+}
+
+fn describe(reader: &Reader, log: &Checked, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let format = reader.data.format();
+    writeln!(out, "store {:032x} epoch {}", u128::from_be_bytes(format.store), format.epoch)?;
+    let end = if log.closed_cleanly { "closed" } else { "not closed" };
+    let (segments, bytes) = (log.segments.len(), reader.log_bytes());
+    let (records, last_lsn) = (log.records, log.last_lsn);
+    writeln!(out, "log segments={segments} records={records} last={last_lsn} bytes={bytes} {end}")?;
+    let packs = reader.packs();
+    let (count, bytes) = (packs.len(), packs.iter().map(|pack| pack.info().bytes).sum::<u64>());
+    let (manifests, covers) = (reader.images.len(), reader.replay_after());
+    writeln!(out, "snapshot manifests={manifests} packs={count} covers={covers} bytes={bytes}")?;
+    let Report { conversations, messages, recalls, findings, .. } = report;
+    writeln!(out, "chat conversations={conversations} messages={messages} recalls={recalls}")?;
+    match report.state_hash {
+        Some(hash) => writeln!(out, "state hash {hash}")?,
+        None => writeln!(out, "state hash unknown")?,
+    }
+    match report.verdict {
+        Verdict::Clean => writeln!(out, "clean"),
+        Verdict::TornTail => writeln!(out, "torn tail only"),
+        Verdict::Unreadable => writeln!(out, "not all could be read: {findings} findings"),
+        Verdict::Damaged => writeln!(out, "damaged: {findings} findings"),
+    }
+}
