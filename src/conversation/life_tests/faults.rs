@@ -40,6 +40,8 @@ async fn what_a_full_log_refuses_leaves_no_conversation_behind() {
     let life = Life::begin(&disk);
     assert_left_nothing(&life, newest).await;
     assert_eq!(life.send("alice", &stranger, "now").await.msg_index, 1);
+    // The actor counts it a moment after the log has it; this call stands behind that.
+    assert_eq!(life.texts("alice", &stranger).await, ["now"]);
     assert_eq!(life.conversations().count(), 2);
     life.stop().await;
 }
