@@ -105,7 +105,7 @@ async fn a_crawling_merge_hurries_when_a_compaction_is_asked_for() {
     let life = Arc::new(with_recalled_secrets(crawling()).await);
     // The thread is in the middle of a merge by now, or will be; either has to end soon.
     let (asker, (done, outcome)) = (life.clone(), std::sync::mpsc::channel());
-    std::thread::spawn(move || done.send(asker.started.checkpoint(true)));
+    std::thread::spawn(move || done.send(asker.started.operator().checkpoint(true)));
     let outcome = tokio::task::block_in_place(|| outcome.recv_timeout(Duration::from_secs(60)));
     outcome.expect("in time").unwrap();
     assert_eq!(life.manifest().packs.len(), 1);
