@@ -7,7 +7,7 @@
 //! What a key, a payload, a kind or a summary means is none of its business, nor are the log, when to write a pack, and
 //! which chunks to put into it. One thread at a time writes packs, publishes and prunes; readers share freely.
 //!
-//! `docs/storage-snapshot.md` shows the bytes and lists the crash cases.
+//! `docs/storage.md` shows the bytes and lists the crash cases.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@
 //!                  spare thread: zero-filled segments, made ahead
 //! ```
 //!
-//! `docs/storage-log.md` draws the files byte by byte and counts the crash cases.
+//! `docs/storage.md` draws the files byte by byte and counts the crash cases.
 
 use std::time::Duration;
 

@@ -207,3 +207,31 @@ async fn packs_do_not_pile_up_behind_a_damaged_one() {
     eventually("few packs", || life.manifest().packs.len() <= packs_max).await;
     life.stop().await;
 }
+
+fn recover(disk: &Simulated) -> Result<recovery::Recovered, recovery::Error> {
+    let data = DataDir::inspect(Arc::new(disk.clone()), Path::new(ROOT)).unwrap();
+    recovery::recover(&Place::of(&data, Arc::new(disk.clone())), &data.wal_dir())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_ends_before_what_the_packs_have_is_refused() {
+    let life = Life::begin(&Simulated::new(1));
+    let segment = Path::new(ROOT).join("wal/00000000000000000001.wal");
+    life.send("alice", &to("bob"), "one").await;
+    let older = life.disk.bytes(&segment).unwrap();
+    life.send("alice", &to("bob"), "two").await;
+    let disk = life.stop().await;
+    assert_eq!(recover(&disk).unwrap().messages, 2);
+    disk.put(&segment, &older);
+    assert!(matches!(recover(&disk), Err(recovery::Error::Log(wal::Error::Missing { .. }))));
+    // Chunks may hold more than their manifest covers.
+    let manifest = manifest_on(&disk);
+    let data = DataDir::inspect(Arc::new(disk.clone()), Path::new(ROOT)).unwrap();
+    let covers_less = Manifest { number: manifest.number + 1, replay_after_lsn: 1, ..manifest };
+    snapshot::publish(&disk, &data.tmp_dir(), &data.snap_dir(), &covers_less).unwrap();
+    let ends_early = recover(&disk).map(|_| ());
+    assert!(
+        matches!(ends_early, Err(recovery::Error::LogEndsEarly { snapshot: 2, log: 1 })),
+        "{ends_early:?}"
+    );
+}

@@ -67,7 +67,7 @@ impl Life {
     /// A life that sees `disk` through `seen`.
     fn begin_with(disk: &Simulated, seen: Arc<dyn Disk>, options: Options) -> Self {
         let mut data = DataDir::open(seen.clone(), Path::new(ROOT)).unwrap();
-        let (wal_dir, place) = (data.wal_dir(), place_in(&data, seen));
+        let (wal_dir, place) = (data.wal_dir(), Place::of(&data, seen));
         let recovered = recovery::recover(&place, &wal_dir).unwrap();
         let metrics = Arc::new(Metrics::new(SyncMode::Always));
         let (draining, is_draining) = watch::channel(false);
@@ -163,17 +163,6 @@ async fn image_of(directory: &Directory, key: &ConversationKey) -> Vec<Chunk> {
     let chunks = answer.await.expect("the actor lives");
     assert!(chunks.last().is_some_and(|last| last.complete), "a test's conversation is one series");
     chunks
-}
-
-fn place_in(data: &DataDir, disk: Arc<dyn Disk>) -> Place {
-    Place {
-        disk,
-        snap_dir: data.snap_dir(),
-        tmp_dir: data.tmp_dir(),
-        quarantine_dir: data.quarantine_dir(),
-        store: data.format().store,
-        epoch: data.format().epoch,
-    }
 }
 
 fn manifest_on(disk: &Simulated) -> Manifest {

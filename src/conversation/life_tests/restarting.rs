@@ -216,6 +216,6 @@ async fn control_on_a_disk_that_lies_about_syncs_a_power_cut_loses_messages() {
 
 fn comes_back_with_one_message(disk: &Simulated) -> bool {
     let Ok(data) = DataDir::open(Arc::new(disk.clone()), Path::new(ROOT)) else { return false };
-    let place = place_in(&data, Arc::new(disk.clone()));
+    let place = Place::of(&data, Arc::new(disk.clone()));
     recovery::recover(&place, &data.wal_dir()).is_ok_and(|recovered| recovered.messages == 1)
 }
