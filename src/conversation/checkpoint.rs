@@ -215,7 +215,7 @@ struct Taken {
 
 impl Checkpointer {
     fn run(self, inbox: &mpsc::Receiver<Order>) {
-        let mut order = inbox.recv_timeout(self.options.interval);
+        let mut order = next_order(inbox, self.options.interval);
         loop {
             match order {
                 Ok(Order::Ask) | Err(RecvTimeoutError::Timeout) => self.attempt_or_report(),
@@ -225,11 +225,7 @@ impl Checkpointer {
                 Ok(Order::Stop) => return self.attempt_or_report(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // What was asked for during the attempt is one wish.
-            order = inbox
-                .try_iter()
-                .find(|order| !matches!(order, Order::Ask))
-                .map_or_else(|| inbox.recv_timeout(self.options.interval), Ok);
+            order = next_order(inbox, self.options.interval);
         }
     }
 
@@ -323,6 +319,19 @@ impl Checkpointer {
     }
 }
 
+/// The next order, or what ends the wait for one. However often a checkpoint was asked for meanwhile,
+/// it is one wish; but it is one, also behind the attempt during which it came.
+fn next_order(inbox: &mpsc::Receiver<Order>, interval: Duration) -> Result<Order, RecvTimeoutError> {
+    let mut asked = false;
+    for order in inbox.try_iter() {
+        match order {
+            Order::Ask => asked = true,
+            other => return Ok(other),
+        }
+    }
+    if asked { Ok(Order::Ask) } else { inbox.recv_timeout(interval) }
+}
+
 /// What the pack notes beside a chunk's payload.
 pub(crate) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
     ChunkMeta {
@@ -331,5 +340,22 @@ pub(crate) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
         version: chunk::VERSION,
         applied_lsn: chunk.applied_lsn,
         summary: chunk.summary.to_numbers(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_wishes_are_one_and_none_is_forgotten() {
+        let (orders, inbox) = mpsc::channel();
+        let send = |order| orders.send(order).expect("the inbox is there");
+        (0..3).for_each(|_| send(Order::Ask));
+        assert!(matches!(next_order(&inbox, Duration::ZERO), Ok(Order::Ask)));
+        assert!(matches!(next_order(&inbox, Duration::ZERO), Err(RecvTimeoutError::Timeout)));
+        send(Order::Ask);
+        send(Order::Stop);
+        assert!(matches!(next_order(&inbox, Duration::ZERO), Ok(Order::Stop)));
     }
 }
