@@ -30,14 +30,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let disk: Arc<dyn Disk> = Arc::new(Real);
         let mut data = DataDir::open(disk.clone(), root).expect("a data directory");
-        let place = Place {
-            disk,
-            snap_dir: data.snap_dir(),
-            tmp_dir: data.tmp_dir(),
-            quarantine_dir: data.quarantine_dir(),
-            store: data.format().store,
-            epoch: data.format().epoch,
-        };
+        let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir()).expect("recovers");
         let options = Options {
             log: wal::Options { sync, ..wal::Options::default() },

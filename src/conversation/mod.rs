@@ -8,7 +8,6 @@
 //! the durable head and answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -327,6 +326,3 @@ fn random_group_id() -> Result<GroupId, Rejection> {
     let id = format!("{:032x}", u128::from_be_bytes(random));
     Ok(GroupId::parse(&id).expect("32 hexadecimal digits are a valid id"))
 }
-
-/// How long the oldest waiting pull may wait; the edge checks it.
-pub const PULL_WAIT_MAX: Duration = Duration::from_secs(30);

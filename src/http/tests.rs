@@ -44,14 +44,7 @@ fn options() -> Options {
 fn conversations(root: &Path, metrics: &Arc<Metrics>, draining: watch::Receiver<bool>) -> Started {
     let disk: Arc<dyn Disk> = Arc::new(Real);
     let data = DataDir::open(disk.clone(), root).expect("a data directory");
-    let place = Place {
-        disk,
-        snap_dir: data.snap_dir(),
-        tmp_dir: data.tmp_dir(),
-        quarantine_dir: data.quarantine_dir(),
-        store: data.format().store,
-        epoch: data.format().epoch,
-    };
+    let place = Place::of(&data, disk);
     let recovered = recovery::recover(&place, &data.wal_dir()).expect("an empty log");
     let options = conversation::Options::default();
     let calls = conversation::Calls { before_first_batch: Box::new(|| ()), on_log_failure: Box::new(|_| ()) };
