@@ -66,13 +66,28 @@ pub(crate) struct Summary {
     /// Recalls before the chunk, and with it.
     pub(crate) recalls: (u32, u32),
     pub(crate) complete: bool,
+    /// When the newest message of the chunk was sent, Unix nanoseconds; 0 when it has none, or when
+    /// a version that did not say wrote it.
+    pub(crate) newest_message_ns: u64,
+    /// The greatest message index that a recall of the chunk took back; 0 for none.
+    pub(crate) greatest_recalled: u32,
 }
 
 impl Summary {
-    /// As the eight opaque numbers of a pack's index; the last three are spare and 0.
+    /// As the eight opaque numbers of a pack's index.
     pub(crate) fn to_numbers(self) -> [u32; 8] {
-        let Self { messages, recalls, complete } = self;
-        [messages.0, messages.1, recalls.0, recalls.1, u32::from(complete), 0, 0, 0]
+        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled } = self;
+        let (ns_high, ns_low) = ((ns >> 32) as u32, ns as u32);
+        [
+            messages.0,
+            messages.1,
+            recalls.0,
+            recalls.1,
+            u32::from(complete),
+            ns_high,
+            ns_low,
+            greatest_recalled,
+        ]
     }
 
     /// How much of the conversation the packs have with this chunk.
@@ -82,8 +97,10 @@ impl Summary {
 
     /// Back from the numbers of an index.
     pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
-        let [m0, m1, r0, r1, complete, ..] = numbers;
-        Self { messages: (m0, m1), recalls: (r0, r1), complete: complete != 0 }
+        let [m0, m1, r0, r1, complete, ns_high, ns_low, greatest_recalled] = numbers;
+        let newest_message_ns = u64::from(ns_high) << 32 | u64::from(ns_low);
+        let complete = complete != 0;
+        Self { messages: (m0, m1), recalls: (r0, r1), complete, newest_message_ns, greatest_recalled }
     }
 }
 
@@ -183,6 +200,8 @@ fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
         messages: (body.messages_before, body.messages_before + body.messages.len() as u32),
         recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
         complete: body.head.is_some(),
+        newest_message_ns: body.messages.last().map_or(0, |message| message.timestamp_ns),
+        greatest_recalled: body.recalls.iter().copied().max().unwrap_or(0),
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);

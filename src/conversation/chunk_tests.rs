@@ -147,7 +147,13 @@ fn many_participants_and_recalls_become_a_series_that_ends_in_one_piece() {
 
 #[test]
 fn a_summary_survives_its_numbers() {
-    let summary = Summary { messages: (3, 9), recalls: (0, 2), complete: true };
+    let summary = Summary {
+        messages: (3, 9),
+        recalls: (0, 2),
+        complete: true,
+        newest_message_ns: 0x0123_4567_89ab_cdef,
+        greatest_recalled: 8,
+    };
     assert_eq!(Summary::from_numbers(summary.to_numbers()), summary);
 }
 
