@@ -19,6 +19,7 @@ use crate::{data_dir, exit, snapshot, wal};
 
 mod ask;
 mod backup;
+mod bench;
 mod copy;
 mod export;
 mod import;
@@ -34,6 +35,7 @@ mod transcript;
 mod verify;
 
 pub use backup::{Order, backup, backup_running, backup_stopped};
+pub use bench::bench;
 pub use copy::Copied;
 pub use export::{Selection, export, export_to_file};
 pub use import::{Imported, import, import_file};
