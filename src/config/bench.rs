@@ -279,7 +279,9 @@ mod tests {
         };
         assert_eq!((url.to_string().as_str(), key), ("http://h:1/", KeyPlace::File("k".into())));
         let server = bench("--url http://h:1 --data d").unwrap().server;
-        assert!(matches!(server, BenchServer::Running { key: KeyPlace::Data(d), .. } if d == "d"));
+        assert!(
+            matches!(server, BenchServer::Running { key: KeyPlace::Data(d), .. } if d.as_os_str() == "d")
+        );
     }
 
     #[test]
