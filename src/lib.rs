@@ -24,6 +24,8 @@
 pub mod auth;
 pub mod config;
 pub mod conversation;
+#[cfg(test)]
+mod counted;
 pub mod data_dir;
 pub mod disk;
 pub mod exit;
