@@ -158,7 +158,7 @@ impl Store {
         let place = Place::of(&data, shared.clone());
         let recovered = recover(&place, &data.wal_dir()).expect("an empty store");
         let options =
-            wal::Options { free_bytes_min: 0, first_segment_bytes: 4 << 20, ..wal::Options::default() };
+            wal::Options { free_bytes_min: 0, first_segment_bytes: 512 << 10, ..wal::Options::default() };
         let (wal_dir, tmp_dir, sink) = (data.wal_dir(), &place.tmp_dir, Box::new(|_| ()));
         let log = Stepped::start(shared, &wal_dir, tmp_dir, place.store, &recovered.log, options, sink);
         Self { disk, place, data, log: log.expect("a log") }
