@@ -52,6 +52,8 @@ pub(crate) struct History {
     rows: Vec<Row>,
     /// Entry `i` is the message that recall `i + 1` took back.
     recalls: Vec<u32>,
+    /// The same messages in ascending order.
+    recalled: Vec<u32>,
     blocks: Vec<Vec<u8>>,
     text_bytes: usize,
     /// Message indices by sender and `client_msg_id`; only messages that have one.
@@ -73,7 +75,8 @@ impl History {
 
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        let rows = self.rows.capacity() * size_of::<Row>() + self.recalls.capacity() * size_of::<u32>();
+        let recalls = (self.recalls.capacity() + self.recalled.capacity()) * size_of::<u32>();
+        let rows = self.rows.capacity() * size_of::<Row>() + recalls;
         // Blocks have up to a quarter of slack; a retry costs its number and a byte of the table.
         rows + self.text_bytes + self.text_bytes / 4 + self.retries.capacity() * 5
     }
@@ -116,6 +119,9 @@ impl History {
     /// Adds the next recall, of a message that exists and is not recalled.
     pub(crate) fn push_recall(&mut self, msg_index: u32) {
         self.recalls.push(msg_index);
+        // Mostly young messages are recalled: the place is near the end.
+        let place = self.recalled.partition_point(|recalled| *recalled < msg_index);
+        self.recalled.insert(place, msg_index);
         self.rows[msg_index as usize - 1].recall_index = self.recalls.len() as u32;
     }
 
@@ -150,6 +156,11 @@ impl History {
     /// The message that this recall took back, if the recall exists.
     pub(crate) fn recalled_by(&self, recall_index: u32) -> Option<u32> {
         self.recalls.get((recall_index as usize).checked_sub(1)?).copied()
+    }
+
+    /// How many messages behind this one were recalled.
+    pub(crate) fn recalled_behind(&self, msg_index: u32) -> u32 {
+        (self.recalled.len() - self.recalled.partition_point(|recalled| *recalled <= msg_index)) as u32
     }
 
     /// Overwrites the texts of everything that recalls up to `recall_index` took back.
@@ -232,6 +243,18 @@ mod tests {
         }
         assert_eq!(history.find_retry(2, "id-1"), None);
         assert_eq!(history.find_retry(1, "id-1000"), None);
+    }
+
+    #[test]
+    fn recalled_messages_behind_any_one_are_counted_whatever_their_order() {
+        let mut history = History::default();
+        (0..10).for_each(|_| history.push(message("", "text", "")));
+        for (recalled, index) in [7, 2, 9, 8, 1].into_iter().zip(1..) {
+            history.push_recall(recalled);
+            assert_eq!(history.recalled_behind(0), index);
+        }
+        let behind: Vec<_> = (0..=10).map(|index| history.recalled_behind(index)).collect();
+        assert_eq!(behind, [5, 4, 3, 3, 3, 3, 3, 2, 1, 0, 0]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
 pub mod publisher;
+pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
 mod resident;
