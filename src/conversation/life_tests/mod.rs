@@ -23,6 +23,7 @@ use crate::telemetry::Metrics;
 mod damage;
 mod erasing;
 mod faults;
+mod listing;
 mod loading;
 mod merging;
 mod passivating;
