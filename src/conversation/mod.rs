@@ -43,6 +43,7 @@ mod kept_log;
 mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
+pub(crate) mod people;
 pub mod publisher;
 pub(crate) mod record;
 pub mod recovery;
