@@ -25,10 +25,11 @@ use super::chunk::{self, Chunk, Saved};
 use super::completion::Ticket;
 use super::directory::Directory;
 use super::durable::DurableHead;
+use super::people::ConversationPack;
 use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, ChunkMeta, PackWriter};
+use crate::snapshot::{self, ChunkMeta};
 use crate::telemetry::Metrics;
 use crate::wal::{Lsn, Wal};
 
@@ -294,7 +295,7 @@ impl Checkpointer {
     }
 
     /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
-    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<Option<Saving>, Error> {
+    fn save(&self, pack: &mut ConversationPack, key: &ConversationKey) -> Result<Option<Saving>, Error> {
         let key_bytes = encode_key(key);
         let before = self.archive.saved(key);
         let mut saved = before;
@@ -305,7 +306,7 @@ impl Checkpointer {
             };
             // Nothing has happened in a conversation whose first record the log refused.
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                pack.add(&key_bytes, chunk)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {

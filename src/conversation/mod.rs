@@ -44,6 +44,7 @@ mod kept_log;
 mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
+pub(crate) mod people;
 pub mod publisher;
 pub mod reader;
 pub(crate) mod record;
