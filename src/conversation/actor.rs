@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::admission::Permit;
 use super::archive::Archive;
-use super::audience::Audience;
+use super::audience::{self, Audience};
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
 use super::completion::{Deliveries, Outcome, Reply, Ticket};
@@ -421,8 +421,11 @@ impl Residence {
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
 async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
-    let (archive, of) = (context.archive.clone(), key.clone());
-    match tokio::task::spawn_blocking(move || archive.load(&of)).await? {
+    let (with, of) = (context.clone(), key.clone());
+    // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
+    let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
+    let archive = context.archive.clone();
+    match tokio::task::spawn_blocking(move || archive.load_and_tell(&of, tell)).await? {
         Ok(Some(resident)) => Ok(resident),
         Ok(None) => Ok(Resident::new(State::new((**key).clone()))),
         Err(why) => {

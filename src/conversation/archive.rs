@@ -138,6 +138,15 @@ impl Archive {
 
     /// Brings a conversation into memory; `None` when nothing of it is here.
     pub(crate) fn load(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
+        self.load_and_tell(key, |_| ())
+    }
+
+    /// The same; whoever looks for the conversation in the tail finds it there until `tell` has returned.
+    pub(crate) fn load_and_tell(
+        &self,
+        key: &ConversationKey,
+        tell: impl FnOnce(&State),
+    ) -> Result<Option<Resident>, Error> {
         let loaded = self.load_chunks(key)?;
         let key_bytes = encode_key(key);
         let hash = self.hash_of_bytes(&key_bytes);
@@ -150,6 +159,9 @@ impl Archive {
         let before = state.applied_lsn;
         for record in tail.iter() {
             replay(&mut state, &key_bytes, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
+        }
+        if !tail.is_empty() {
+            tell(&state);
         }
         self.tail().remove(&hash);
         Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))

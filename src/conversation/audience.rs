@@ -11,6 +11,7 @@ use super::completion::News;
 use super::record::{GroupChange, GroupV1, Record, SendV1};
 use super::state::State;
 use crate::inbox::delivery::Listeners;
+use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event, GroupAction, OwnedMessage};
 use crate::message::{ConversationKey, UserId};
@@ -75,7 +76,7 @@ impl Audience {
         self.next = None;
         let listeners = match record {
             Record::Send(_) if !state.has_begun() => {
-                note_pair(context, state);
+                note_everybody(&context.newcomers, state);
                 self.listeners.clone()
             }
             Record::Group(change) => self.regroup(context, state, change),
@@ -116,11 +117,16 @@ impl Audience {
     }
 }
 
-/// A direct conversation begins: both are in it from now on.
-fn note_pair(context: &Context, state: &State) {
-    if let ConversationKey::Direct(first, second) = &*state.key {
-        let both = [Some(first), (first != second).then_some(second)];
-        context.newcomers.note(both.into_iter().flatten(), &state.key);
+/// Everybody in the conversation is in it, and no pack may know it yet.
+pub(super) fn note_everybody(newcomers: &Newcomers, state: &State) {
+    match &*state.key {
+        ConversationKey::Direct(first, second) => {
+            let other = (first != second).then_some(second);
+            newcomers.note([first].into_iter().chain(other), &state.key);
+        }
+        ConversationKey::Group(_) => {
+            newcomers.note(state.participants.members().map(|(_, row, _)| &row.user), &state.key);
+        }
     }
 }
 
@@ -179,7 +185,3 @@ fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
 fn id(state: &State, id: &str) -> UserId {
     state.user(id).expect("records name users whose ids were checked")
 }
-
-#[cfg(test)]
-#[path = "audience_tests.rs"]
-mod tests;

@@ -11,6 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::actor::Request;
+use super::archive::people::{Row, Whereabouts};
 use super::completion::Outcome;
 use super::directory::Entered;
 use super::{CALL_BYTES, Conversations, as_user, unexpected};
@@ -276,14 +277,14 @@ impl Conversations {
         &self,
         user: &UserId,
     ) -> Result<HashMap<Arc<ConversationKey>, Option<Standing>>, Rejection> {
-        // First what is not in the packs yet: what leaves these lists meanwhile is in the packs then.
-        let newcomers = self.shared.context.newcomers.of(user);
         let (context, of) = (self.shared.context.clone(), user.clone());
         let read = tokio::task::spawn_blocking(move || {
+            // What leaves the tail is among the newcomers by then, and what leaves these is in the packs.
             let tail = context.archive.tail_conversations_of(&of);
-            context.archive.people_of(&of).map(|rows| (tail, rows))
+            let newcomers = context.newcomers.of(&of);
+            context.archive.people_of(&of).map(|rows| (tail, newcomers, rows))
         });
-        let (tail, rows) = match read.await {
+        let (tail, newcomers, rows) = match read.await {
             Ok(Ok(found)) => found,
             Ok(Err(why)) => {
                 tracing::error!(%user, %why, "the conversations of a user cannot be read from disk");
@@ -302,8 +303,10 @@ impl Conversations {
     /// Whether a conversation stands where the packs say: it is not in memory, and nothing happened to
     /// it since that was read.
     fn is_last_word(&self, key: &ConversationKey, standing: &Standing) -> bool {
-        !self.shared.directory.is_resident(key)
-            && self.shared.context.archive.rests_at(key) == Some(standing.lsn)
+        let at_rest = Whereabouts::InPacks { applied_lsn: standing.lsn };
+        let is_resident = || self.shared.directory.is_resident(key);
+        // Looked at twice: one that came into memory between took what the tail had of it along.
+        !is_resident() && self.shared.context.archive.place_of(key) == at_rest && !is_resident()
     }
 
     /// Asks a conversation where it stands for the inbox's user, which hears of it from then on.
@@ -368,9 +371,10 @@ fn moved_past(positions: &[Position], caller: &UserId, rows: &mut Rows) -> (Vec<
 }
 
 /// The row of the packs as a standing; `None` where the packs cannot say it exactly.
-fn standing_of(row: &super::people::Row) -> Option<Standing> {
+fn standing_of(row: &Row) -> Option<Standing> {
     let says_when = row.newest_message_ns != 0;
-    let nothing_recalled = row.greatest_recalled <= row.read_cursor;
+    let nothing_recalled =
+        row.recalls == 0 || (row.greatest_recalled != 0 && row.greatest_recalled <= row.read_cursor);
     (says_when && nothing_recalled).then(|| Standing {
         lsn: row.applied_lsn,
         messages: row.messages,

@@ -291,6 +291,3 @@ impl Inbox {
         alone
     }
 }
-
-#[cfg(test)]
-mod tests;

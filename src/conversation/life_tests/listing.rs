@@ -201,11 +201,12 @@ async fn check(life: &Life, world: &World, random: &mut StdRng, seed: u64) {
     }
 }
 
-/// Seeds; `CHINWAG_LIST_SEED` replays one.
-fn seeds() -> Vec<u64> {
-    match std::env::var("CHINWAG_LIST_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (0..12).collect(),
+/// Seeds; `CHINWAG_LIST_SEED` replays one, `CHINWAG_LIST_SEEDS` takes more.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    match (number("CHINWAG_LIST_SEED"), number("CHINWAG_LIST_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(12),
     }
 }
 
