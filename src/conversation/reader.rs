@@ -15,7 +15,7 @@ use super::archive::people::{Row, Whereabouts};
 use super::completion::Outcome;
 use super::directory::Entered;
 use super::{CALL_BYTES, Conversations, as_user, unexpected};
-use crate::inbox::rows::{Cursor, Last, Rows, Standing};
+use crate::inbox::rows::{Cursor, Last, Listed, Rows, Standing};
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{OwnedMessage, Session};
 use crate::message::{
@@ -56,20 +56,15 @@ impl Conversations {
             let (page, next) = rows.page(cursor, count as usize);
             (page, next, rows.total_unread())
         });
-        let chats = rows.into_iter().map(|(key, standing, last)| self.listed(&inbox, key, standing, last));
+        let chats = rows.into_iter().map(|listed| self.listed(&inbox, listed));
         let chats: Vec<_> = stream::iter(chats).buffered(ASKED_AT_A_TIME).collect().await;
         let chats = chats.into_iter().collect::<Result<_, _>>()?;
         Ok(ChatsPage { chats, total_unread, cursor: next.map_or_else(String::new, Cursor::to_text) })
     }
 
     /// A row of the list with its newest message, which is read only where it is not at hand.
-    async fn listed(
-        &self,
-        inbox: &Inbox,
-        key: Arc<ConversationKey>,
-        standing: Standing,
-        last: Option<Last>,
-    ) -> Result<(Chat, Page), Rejection> {
+    async fn listed(&self, inbox: &Inbox, listed: Listed) -> Result<(Chat, Page), Rejection> {
+        let (key, standing, last) = listed;
         let chat = standing.to_chat(&key, &inbox.user);
         if standing.messages == 0 {
             return Ok((chat, Page::default()));

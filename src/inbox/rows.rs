@@ -67,6 +67,9 @@ impl Place {
     }
 }
 
+/// A conversation as a list takes it: its newest message only where that is at hand.
+pub type Listed = (Arc<ConversationKey>, Standing, Option<Last>);
+
 /// A place in the list between two conversations: the one behind which to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
@@ -114,11 +117,6 @@ impl Rows {
     pub fn new(user: UserId) -> Self {
         let (by_key, order) = (HashMap::new(), BTreeSet::new());
         Self { user, by_key, order, moved: Vec::new(), total_unread: 0 }
-    }
-
-    /// How many conversations there are.
-    pub fn len(&self) -> usize {
-        self.by_key.len()
     }
 
     /// Unread messages of all conversations together.
@@ -259,11 +257,7 @@ impl Rows {
 
     /// At most `count` conversations behind `cursor`, newest first, and the cursor behind them if
     /// there are more.
-    pub fn page(
-        &mut self,
-        cursor: Option<Cursor>,
-        count: usize,
-    ) -> (Vec<(Arc<ConversationKey>, Standing, Option<Last>)>, Option<Cursor>) {
+    pub fn page(&mut self, cursor: Option<Cursor>, count: usize) -> (Vec<Listed>, Option<Cursor>) {
         self.put_in_order();
         let is_behind = |place: &&Place| {
             let at = (place.age, place.hash);

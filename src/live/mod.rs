@@ -9,4 +9,4 @@ mod event;
 mod session;
 
 pub use event::{Content, Event, GroupAction, OwnedMessage};
-pub use session::Session;
+pub use session::{Behind, Limits, Newest, Session};

@@ -21,6 +21,7 @@ use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
 
 mod damage;
+mod delivering;
 mod erasing;
 mod faults;
 mod listing;
