@@ -103,7 +103,8 @@ impl Directory {
         self.context.log.state()
     }
 
-    fn archive(&self) -> &Archive {
+    /// What is on disk and not in memory.
+    pub(crate) fn archive(&self) -> &Arc<Archive> {
         &self.context.archive
     }
 

@@ -26,6 +26,7 @@ mod faults;
 mod loading;
 mod merging;
 mod passivating;
+mod people;
 mod restarting;
 
 const ROOT: &str = "data";
