@@ -50,7 +50,7 @@ struct Merged {
 
 pub(super) struct Life {
     pub(super) log: Log,
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     publisher: Publisher,
     dirty: DirtyList,
     pub(super) hot: BTreeMap<ConversationKey, Hot>,

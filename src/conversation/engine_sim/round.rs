@@ -203,7 +203,7 @@ impl Round {
             self.model.recovered(recovered.log.last_lsn.0, self.end, self.sync_failed)?;
             self.sync_failed = false;
             self.empty_tmp();
-            self.model.check_people(&recovered.archive, &self.keys, &USERS.map(user))?;
+            self.model.check_people(&recovered.archive, &self.keys, &USERS.map(user), false)?;
             if !self.chance(10) {
                 return Ok(recovered);
             }
@@ -325,15 +325,27 @@ impl Round {
         // Others get their turns between two steps, but a checkpoint does end.
         let steps = if life.has_checkpoint() { self.random.random_range(1..=3) } else { 1 };
         for _ in 0..steps {
-            self.seen.checkpoints += u64::from(life.checkpoint(&mut self.model)?);
+            if life.checkpoint(&mut self.model)? {
+                self.seen.checkpoints += 1;
+                self.check_people(life)?;
+            }
         }
         Ok(())
     }
 
     fn compact(&mut self, life: &mut Life) -> Result<(), Stop> {
         let (first, for_good) = (self.random.random_range(0..3), self.chance(30));
-        self.seen.compactions += u64::from(life.compact(first, for_good)?);
+        if life.compact(first, for_good)? {
+            self.seen.compactions += 1;
+            self.check_people(life)?;
+        }
         Ok(())
+    }
+
+    /// New packs say of everybody what the ones before and the records say.
+    fn check_people(&self, life: &Life) -> Result<(), Stop> {
+        let checked = self.model.check_people(&life.archive, &self.keys, &USERS.map(user), true);
+        checked.map_err(Stop::Broken)
     }
 
     /// Somebody asks for something.
