@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
@@ -26,6 +27,8 @@ pub(crate) enum Outcome {
     Page(Box<Page>),
     Info(Box<GroupInfo>),
     Members(Box<MembersPage>),
+    /// No answer yet: it needs messages that are not in memory.
+    Unread(Box<Unread>),
 }
 
 /// Where an answer goes, and the permit that its call holds until then.
