@@ -240,6 +240,7 @@ impl Checkpointer {
         let covered = self.log.durable_lsn();
         let keys = self.dirty.take();
         if keys.is_empty() {
+            self.publisher.cover(covered);
             return Ok(());
         }
         // A bug in here must not end the thread: nothing would cut the log any more.

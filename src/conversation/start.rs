@@ -65,6 +65,12 @@ pub enum CheckpointError {
     /// It was taken, but the packs were not merged.
     #[error(transparent)]
     Compaction(#[from] compaction::Error),
+    /// The packs were merged, but the log could not go on in a new segment.
+    #[error("the packs are merged, but the log's current segment stays: {0}")]
+    Rotation(#[from] wal::Reason),
+    /// The packs were merged, but older segments are still needed.
+    #[error("the packs are merged, but the log is kept from record {0} on: no pack has all of it")]
+    LogKept(Lsn),
 }
 
 /// Orders of an operator to running conversations. Cheap to clone; everything blocks.
@@ -73,16 +79,27 @@ pub struct Operator {
     checkpoints: checkpoint::Caller,
     compaction: compaction::Nudge,
     publisher: Arc<Publisher>,
+    log: Arc<Wal<Ticket>>,
+    /// Whether the log is to stay longer than it is needed.
+    keeps_log: bool,
 }
 
 impl Operator {
-    /// Takes a checkpoint now; with `compact`, also merges all packs into one.
+    /// Takes a checkpoint now; with `compact`, also merges all packs into one and leaves the log's current segment. No
+    /// file has a text then that was recalled before, unless the log is kept; where that fails it is an error.
     pub fn checkpoint(&self, compact: bool) -> Result<(), CheckpointError> {
-        self.checkpoints.take_now()?;
-        if compact {
-            self.compaction.merge_all()?;
+        if !compact {
+            return Ok(self.checkpoints.take_now()?);
         }
-        Ok(())
+        // On a full disk the rest may make room, so it is not left out.
+        let begun = self.log.begin_segment();
+        self.checkpoints.take_now()?;
+        self.compaction.merge_all()?;
+        let (begun, oldest) = (begun?, self.log.segments().first().map(|oldest| oldest.first_lsn));
+        match oldest {
+            Some(oldest) if oldest < begun && !self.keeps_log => Err(CheckpointError::LogKept(oldest)),
+            _ => Ok(()),
+        }
     }
 
     /// Calls `take` while no file of the store is removed: with the log's segments, of which the last is being written,
@@ -102,6 +119,7 @@ pub struct Started {
     compaction: Compaction,
     completing: JoinHandle<()>,
     passivating: JoinHandle<()>,
+    keeps_log: bool,
 }
 
 /// What the log calls on its own thread.
@@ -170,7 +188,8 @@ pub fn start(
     ));
     let shared = Shared { directory, admission, arrivals, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
-    Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
+    let keeps_log = !options.keep_log.is_zero();
+    Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating, keeps_log })
 }
 
 fn start_log(
@@ -219,7 +238,8 @@ impl Started {
     /// The way for an operator's orders.
     pub fn operator(&self) -> Operator {
         let (checkpoints, compaction) = (self.checkpoints.caller(), self.compaction.nudge());
-        Operator { checkpoints, compaction, publisher: self.publisher.clone() }
+        let (publisher, log) = (self.publisher.clone(), self.log.clone());
+        Operator { checkpoints, compaction, publisher, log, keeps_log: self.keeps_log }
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is

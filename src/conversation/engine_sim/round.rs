@@ -49,10 +49,11 @@ pub(super) struct Seen {
     faulty_recoveries: u64,
     full_disks: u64,
     quarantined: u64,
+    forced_rotations: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 11] {
+    fn counts(&mut self) -> [&mut u64; 12] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -65,6 +66,7 @@ impl Seen {
             &mut self.faulty_recoveries,
             &mut self.full_disks,
             &mut self.quarantined,
+            &mut self.forced_rotations,
         ]
     }
 
@@ -270,7 +272,12 @@ impl Round {
             0..50 => self.call(life),
             50..68 => life.log.lock().expect("no panics").commit().map_err(Stop::Log),
             68..71 => self.sync(life),
-            71..73 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            71..72 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            72..73 => {
+                let begun = life.log.lock().expect("no panics").begin_segment();
+                self.seen.forced_rotations += u64::from(begun.is_ok());
+                Ok(())
+            }
             73..79 => {
                 // A spare that cannot be made is no failure of the log.
                 let _ = life.log.lock().expect("no panics").refill();
