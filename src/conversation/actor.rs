@@ -113,7 +113,7 @@ impl Actor for Conversation {
         let Start { context, head, origin } = start;
         let resident = match origin {
             Origin::New => Resident::new(State::new((*head.key).clone())),
-            Origin::Archive => load(&context, &head.key).await?,
+            Origin::Archive => load(&context, &head).await?,
         };
         let residence = Residence { context, head, resident };
         residence.head.weigh(residence.state().bytes());
@@ -343,13 +343,16 @@ impl Residence {
 }
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
-async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
-    let (archive, of) = (context.archive.clone(), key.clone());
+async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, ActorProcessingErr> {
+    let (archive, key, of) = (context.archive.clone(), &head.key, head.key.clone());
     match tokio::task::spawn_blocking(move || archive.load(&of)).await? {
         Ok(Some(resident)) => Ok(resident),
         Ok(None) => Ok(Resident::new(State::new((**key).clone()))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
+            if why.is_damage() {
+                head.mark_damaged();
+            }
             Err(why.into())
         }
     }

@@ -46,6 +46,7 @@ pub mod passivation;
 pub mod publisher;
 pub(crate) mod record;
 pub mod recovery;
+pub mod reload;
 mod resident;
 pub mod start;
 pub mod state;

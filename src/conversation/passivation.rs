@@ -49,6 +49,7 @@ pub(crate) async fn run(
         sweep(&options, &directory, admission.now_s(), &mut checkpoints);
         metrics.conversations.set(directory.count() as i64);
         metrics.conversations_in_memory.set(directory.resident() as i64);
+        metrics.conversations_quarantined.set(directory.refused() as i64);
     }
 }
 

@@ -118,9 +118,21 @@ impl Publisher {
     /// Calls `take` while nothing is published, pruned or cut: with the log's segments and the newest record in them
     /// that is on the disk. Checkpoints and compaction wait meanwhile; actors and the log do not.
     pub(crate) fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
-        let _still = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with_log(|_covered, segments, last| take(segments, last))
+    }
+
+    /// The same, with the record up to which the current manifest, or packs it names, have everything.
+    pub(crate) fn with_log<T>(
+        &self,
+        take: impl FnOnce(Lsn, &[SegmentFile], Lsn) -> T,
+    ) -> Result<T, wal::Error> {
+        let covered = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
         let last = (self.log.wait_for_disk)()?;
-        Ok(take(&(self.log.segments)(), last))
+        Ok(take(*covered, &(self.log.segments)(), last))
+    }
+
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.archive
     }
 
     fn take_number(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::Context;
@@ -18,6 +18,7 @@ use super::directory::Directory;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
+use super::reload::{self, Reloading};
 use super::{Conversations, Shared};
 use crate::snapshot;
 use crate::telemetry::Metrics;
@@ -38,6 +39,8 @@ pub struct Options {
     pub compaction: compaction::Options,
     /// When conversations leave memory.
     pub passivation: passivation::Options,
+    /// When conversations whose actor died are read again.
+    pub reload: reload::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
 }
@@ -119,6 +122,7 @@ pub struct Started {
     compaction: Compaction,
     completing: JoinHandle<()>,
     passivating: JoinHandle<()>,
+    reloading: JoinHandle<()>,
     keeps_log: bool,
 }
 
@@ -159,7 +163,8 @@ pub fn start(
         count: recovered.conversations.into(),
     };
     let admission = Arc::new(Admission::new(options.admission));
-    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
+    let (deaths, dead) = mpsc::unbounded_channel();
+    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone(), deaths.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -169,6 +174,14 @@ pub fn start(
     )?);
     let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
+    let reloading = Reloading {
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        dirty: dirty.clone(),
+        metrics: metrics.clone(),
+        deaths,
+    };
+    let reloading = tokio::spawn(reload::run(options.reload, dead, reloading));
     let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
         publisher: publisher.clone(),
@@ -189,7 +202,17 @@ pub fn start(
     let shared = Shared { directory, admission, arrivals, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     let keeps_log = !options.keep_log.is_zero();
-    Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating, keeps_log })
+    Ok(Started {
+        conversations,
+        log,
+        publisher,
+        checkpoints,
+        compaction,
+        completing,
+        passivating,
+        reloading,
+        keeps_log,
+    })
 }
 
 fn start_log(
@@ -245,8 +268,10 @@ impl Started {
     /// Ends everything once no more calls come: what was accepted becomes durable and is
     /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, compaction, completing, passivating, .. } = self;
+        let Self { conversations, log, checkpoints, compaction, completing, passivating, reloading, .. } =
+            self;
         passivating.abort();
+        reloading.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {
             compaction.stop();

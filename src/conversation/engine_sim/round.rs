@@ -31,6 +31,8 @@ pub(super) enum Sabotage {
     SnapshotAheadOfLog,
     /// A conversation enters the list of changed ones some time after its append.
     ListedTooLate,
+    /// A conversation whose actor died comes back without what only the log has.
+    ReloadedWithoutLog,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
 }
@@ -50,10 +52,11 @@ pub(super) struct Seen {
     full_disks: u64,
     quarantined: u64,
     forced_rotations: u64,
+    reloaded: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 12] {
+    fn counts(&mut self) -> [&mut u64; 13] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -67,6 +70,7 @@ impl Seen {
             &mut self.full_disks,
             &mut self.quarantined,
             &mut self.forced_rotations,
+            &mut self.reloaded,
         ]
     }
 
@@ -295,8 +299,12 @@ impl Round {
             }
             _ => {
                 life.list();
-                if self.chance(20) {
+                if self.chance(30) {
                     life.kill_one(self.random.random_range(0..5));
+                }
+                if self.chance(50) {
+                    let reloaded = life.reload_one(self.random.random_range(0..2))?;
+                    self.seen.reloaded += u64::from(reloaded);
                 }
                 Ok(())
             }
