@@ -213,6 +213,12 @@ pub struct Metrics {
     pub conversations: Gauge,
     /// Conversations that are in memory.
     pub conversations_in_memory: Gauge,
+    /// Conversations that are refused: damaged, or their actor died.
+    pub conversations_quarantined: Gauge,
+    /// Actors that died.
+    pub actors_died: Counter,
+    /// Conversations that came back after their actor had died.
+    pub conversations_reloaded: Counter,
     /// Messages made durable since the start.
     pub messages: Counter,
     /// Torn tails cut by recovery.
@@ -245,6 +251,17 @@ impl Metrics {
                 &mut registry,
                 "conversations_in_memory",
                 "Conversations that are in memory",
+            ),
+            conversations_quarantined: gauge(
+                &mut registry,
+                "conversations_quarantined",
+                "Conversations that are refused: damaged, or their actor died",
+            ),
+            actors_died: counter(&mut registry, "actors_died", "Conversation actors that died"),
+            conversations_reloaded: counter(
+                &mut registry,
+                "conversations_reloaded",
+                "Conversations that came back after their actor had died",
             ),
             messages: counter(&mut registry, "messages", "Messages made durable since the start"),
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),

@@ -152,7 +152,7 @@ impl Actor for Conversation {
         let Start { context, head, origin } = start;
         let resident = match origin {
             Origin::New => Resident::new(State::with((*head.key).clone(), context.history)),
-            Origin::Archive => load(&context, &head.key).await?,
+            Origin::Archive => load(&context, &head).await?,
         };
         let audience = Audience::find(&context.inboxes, &resident.state);
         let residence = Residence { context, head, resident, audience };
@@ -461,8 +461,8 @@ impl Residence {
 }
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
-async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
-    let (with, of) = (context.clone(), key.clone());
+async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, ActorProcessingErr> {
+    let (with, key, of) = (context.clone(), &head.key, head.key.clone());
     // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
     let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
     let archive = context.archive.clone();
@@ -471,6 +471,9 @@ async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resi
         Ok(None) => Ok(Resident::new(State::with((**key).clone(), context.history))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
+            if why.is_damage() {
+                head.mark_damaged();
+            }
             Err(why.into())
         }
     }

@@ -243,6 +243,7 @@ impl Checkpointer {
         let sealed = newcomers.seal();
         let keys = self.dirty.take();
         if keys.is_empty() {
+            self.publisher.cover(covered);
             return Ok(());
         }
         // A bug in here must not end the thread: nothing would cut the log any more.
@@ -312,14 +313,20 @@ impl Checkpointer {
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
                 return Ok(Some((head, last.applied_lsn)));
             }
+            #[cfg(test)]
+            self.directory.meanwhile.happen();
         }
     }
 
     fn collect(&self, key: &ConversationKey, saved: Saved) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
         let (running, permit) = self.directory.escort(key).ok()?;
         let (to, answer) = oneshot::channel();
-        running.actor.cast(Message::Collect { saved, to, permit }).ok()?;
-        Some((running.head, answer.blocking_recv().ok()?))
+        let cast = running.actor.cast(Message::Collect { saved, to, permit });
+        let chunks = cast.ok().and_then(|()| answer.blocking_recv().ok());
+        if chunks.is_none() {
+            self.directory.quarantine(&running.head);
+        }
+        Some((running.head, chunks?))
     }
 }
 

@@ -53,6 +53,7 @@ pub mod publisher;
 pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
+pub mod reload;
 mod resident;
 pub mod start;
 pub mod state;

@@ -12,6 +12,7 @@ use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
+use super::super::reload;
 use super::super::resident::Resident;
 use super::super::state::{Durable, State};
 use super::model::Model;
@@ -170,7 +171,22 @@ impl Life {
         }
     }
 
-    /// An actor panics: what it knew is on the disk, and it is refused until a restart.
+    /// Somebody who is refused comes back; whether there was somebody.
+    pub(super) fn reload_one(&mut self, nth: usize) -> Result<bool, Stop> {
+        let Some(key) = self.quarantined.keys().nth(nth).cloned() else { return Ok(false) };
+        if self.sabotage != Sabotage::ReloadedWithoutLog {
+            match reload::hold_again(&self.publisher, &self.dirty, &key) {
+                Ok(()) => {}
+                // The log failed, or cannot be read this time.
+                Err(wal::Error::Io { .. } | wal::Error::Failed) => return Ok(false),
+                Err(why) => return Err(Stop::Broken(format!("{key} does not come back: {why}"))),
+            }
+        }
+        self.quarantined.remove(&key);
+        Ok(true)
+    }
+
+    /// An actor panics: what it knew is on its way to the disk, and it is refused until it comes back.
     pub(super) fn kill_one(&mut self, nth: usize) {
         let Some(key) = self.hot.keys().nth(nth).cloned() else { return };
         let hot = self.hot.remove(&key).expect("it is there");
@@ -224,7 +240,8 @@ impl Life {
         let mut newest = 0;
         for (lsn, (key, durable)) in std::mem::take(&mut *self.out.lock().expect("no panics")) {
             // Whoever has something in flight stays in memory, unless the actor died.
-            if let Some(hot) = self.hot.get_mut(&key) {
+            // One that came back has a head of its own, which began with all of it.
+            if let Some(hot) = self.hot.get_mut(&key).filter(|hot| hot.durable_lsn < lsn.0) {
                 (hot.durable, hot.durable_lsn) = (durable, lsn.0);
             }
             newest = lsn.0;
@@ -419,7 +436,7 @@ pub(super) fn load(
 }
 
 fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
-    let (end, beginning) = (log.clone(), log.clone());
+    let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
     LogEnds {
         wait_for_disk: Box::new(move || {
             let mut log = end.lock().expect("no panics");
@@ -429,8 +446,7 @@ fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
             }
             Ok(log.durable_lsn())
         }),
-        // Only a backup looks at them, and none is taken here.
-        segments: Box::new(Vec::new),
+        segments: Box::new(move || all.lock().expect("no panics").segments()),
         remove_below: Box::new(move |lsn| beginning.lock().expect("no panics").remove_below(lsn)),
     }
 }

@@ -42,6 +42,8 @@ pub(super) enum Sabotage {
     SnapshotAheadOfLog,
     /// A conversation enters the list of changed ones some time after its append.
     ListedTooLate,
+    /// A conversation whose actor died comes back without what only the log has.
+    ReloadedWithoutLog,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
 }
@@ -60,6 +62,8 @@ pub(super) struct Seen {
     faulty_recoveries: u64,
     full_disks: u64,
     quarantined: u64,
+    forced_rotations: u64,
+    reloaded: u64,
     trimmed: u64,
     loaded_in_part: u64,
     /// Calls that needed old messages, and what they came to.
@@ -70,7 +74,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 17] {
+    fn counts(&mut self) -> [&mut u64; 19] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -89,6 +93,8 @@ impl Seen {
             &mut self.old_recalls,
             &mut self.old_retries,
             &mut self.old_ids_reused,
+            &mut self.forced_rotations,
+            &mut self.reloaded,
         ]
     }
 
@@ -300,7 +306,12 @@ impl Round {
             0..50 => self.call(life),
             50..68 => life.log.lock().expect("no panics").commit().map_err(Stop::Log),
             68..71 => self.sync(life),
-            71..73 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            71..72 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            72..73 => {
+                let begun = life.log.lock().expect("no panics").begin_segment();
+                self.seen.forced_rotations += u64::from(begun.is_ok());
+                Ok(())
+            }
             73..79 => {
                 // A spare that cannot be made is no failure of the log.
                 let _ = life.log.lock().expect("no panics").refill();
@@ -318,8 +329,12 @@ impl Round {
             }
             _ => {
                 life.list();
-                if self.chance(20) {
+                if self.chance(30) {
                     life.kill_one(self.random.random_range(0..5));
+                }
+                if self.chance(50) {
+                    let reloaded = life.reload_one(self.random.random_range(0..2))?;
+                    self.seen.reloaded += u64::from(reloaded);
                 }
                 Ok(())
             }
