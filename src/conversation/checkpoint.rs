@@ -239,6 +239,8 @@ impl Checkpointer {
         let started = Instant::now();
         // The order matters, see the top of the file.
         let covered = self.log.durable_lsn();
+        let newcomers = self.directory.newcomers();
+        let sealed = newcomers.seal();
         let keys = self.dirty.take();
         if keys.is_empty() {
             return Ok(());
@@ -254,6 +256,7 @@ impl Checkpointer {
                 return Err(why);
             }
         };
+        newcomers.forget(sealed, &failed);
         if !failed.is_empty() {
             let (count, first) = (failed.len(), failed.first().map(ToString::to_string));
             error!(

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::Context;
@@ -13,12 +13,17 @@ use super::admission::{self, Admission};
 use super::arrivals::Arrivals;
 use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth};
 use super::compaction::{self, Compaction};
-use super::completion::{self, Batches, Ticket};
+use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
+use super::history;
+use super::paging::Paging;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
+use super::reader;
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
+use crate::inbox::Inboxes;
+use crate::inbox::newcomers::Newcomers;
 use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal::{self, Batch, Lsn, SegmentFile, Wal};
@@ -40,6 +45,8 @@ pub struct Options {
     pub passivation: passivation::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
+    /// How much of a long conversation is in memory.
+    pub history: history::Options,
 }
 
 /// Why the conversations do not start.
@@ -124,12 +131,15 @@ pub fn start(
 ) -> Result<Started, Error> {
     let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
-    let (batches, completing) = completion::start(arrivals.clone(), metrics.clone());
+    let deliveries = Deliveries::start();
+    let (batches, completing) = completion::start(arrivals.clone(), deliveries.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
     let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, calls.on_log_failure)?);
-    let archive = Arc::new(recovered.archive);
+    let mut archive = recovered.archive;
+    archive.history = options.history;
+    let archive = Arc::new(archive);
     let dirty = Arc::new(DirtyList::default());
     recovered.dirty.into_iter().for_each(|key| dirty.add(key));
     let context = Context {
@@ -137,11 +147,16 @@ pub fn start(
         archive: archive.clone(),
         dirty: dirty.clone(),
         recall_window: options.recall_window,
+        history: options.history,
         epoch,
         count: recovered.conversations.into(),
+        inboxes: Arc::new(Inboxes::default()),
+        newcomers: Newcomers::default(),
+        deliveries,
     };
+    let context = Arc::new(context);
     let admission = Arc::new(Admission::new(options.admission));
-    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
+    let directory = Arc::new(Directory::new(context.clone(), admission.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -151,6 +166,7 @@ pub fn start(
     )?);
     let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
+    let paging = Paging::new(archive.clone());
     let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
         publisher: publisher.clone(),
@@ -164,11 +180,13 @@ pub fn start(
     let passivating = tokio::spawn(passivation::run(
         options.passivation,
         directory.clone(),
+        context.inboxes.clone(),
         admission.clone(),
         growth,
         metrics.clone(),
     ));
-    let shared = Shared { directory, admission, arrivals, draining, epoch };
+    let reading = Semaphore::new(reader::READS_MAX);
+    let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
 }

@@ -78,10 +78,6 @@ impl Archive {
     ///
     /// # Errors
     /// When a pack cannot tell: it may hold conversations of this user that nobody else knows of.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the calls that list and sync conversations are built on it")
-    )]
     pub(crate) fn people_of(&self, user: &UserId) -> Result<Vec<Row>, Error> {
         let hash = |user: &str| user_hash(&self.store, user);
         let packs = self.packs();
@@ -102,10 +98,6 @@ impl Archive {
     /// Conversations with records in the log's tail that may concern `user`: pairs with them in, and groups whose
     /// records in the tail name them as coming or going. Ask each of them whether they are in. Blocks when it is asked
     /// for the first time after a start, for as long as it takes to go through the tail.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the calls that list and sync conversations are built on it")
-    )]
     pub(crate) fn tail_conversations_of(&self, user: &UserId) -> Vec<ConversationKey> {
         let people = self.tail_people();
         let hash = user_hash(&self.store, user.as_str());
@@ -122,10 +114,6 @@ impl Archive {
     }
 
     /// Where the newest of a conversation is.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the calls that list and sync conversations are built on it")
-    )]
     pub(crate) fn place_of(&self, key: &ConversationKey) -> Whereabouts {
         let hash = self.hash_of_bytes(&encode_key(key));
         // The tail first: from there it goes into memory and then into a pack.
