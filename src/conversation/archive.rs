@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::chunk::{self, Loader, Saved, Summary};
 use super::codec;
+use super::people::is_block;
 use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
 use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
 
+pub(crate) mod people;
 pub(crate) mod survey;
 
 /// Why a conversation cannot be brought into memory. It is damaged, not absent.
@@ -76,13 +78,14 @@ pub(crate) struct Archive {
     packs: RwLock<Arc<[Arc<PackReader>]>>,
     /// Bounded by the log between two checkpoints; empties as conversations are loaded.
     tail: Mutex<Tail>,
+    people: people::Index,
 }
 
 impl Archive {
     /// The archive of these packs, oldest first, without a tail.
     pub(crate) fn new(store: StoreId, packs: Vec<PackReader>) -> Self {
         let packs: Arc<[_]> = packs.into_iter().map(Arc::new).collect();
-        Self { store, packs: RwLock::new(packs), tail: Mutex::default() }
+        Self { store, packs: RwLock::new(packs), tail: Mutex::default(), people: people::Index::default() }
     }
 
     /// The name under which a conversation stands in here, by the bytes of its key.
@@ -135,6 +138,15 @@ impl Archive {
 
     /// Brings a conversation into memory; `None` when nothing of it is here.
     pub(crate) fn load(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
+        self.load_and_tell(key, |_| ())
+    }
+
+    /// The same; whoever looks for the conversation in the tail finds it there until `tell` has returned.
+    pub(crate) fn load_and_tell(
+        &self,
+        key: &ConversationKey,
+        tell: impl FnOnce(&State),
+    ) -> Result<Option<Resident>, Error> {
         let loaded = self.load_chunks(key)?;
         let key_bytes = encode_key(key);
         let hash = self.hash_of_bytes(&key_bytes);
@@ -147,6 +159,9 @@ impl Archive {
         let before = state.applied_lsn;
         for record in tail.iter() {
             replay(&mut state, &key_bytes, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
+        }
+        if !tail.is_empty() {
+            tell(&state);
         }
         self.tail().remove(&hash);
         Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
@@ -173,7 +188,7 @@ impl Archive {
     pub(crate) fn count(&self) -> (usize, u64) {
         let mut messages = HashMap::<u128, (u32, u64)>::new();
         for pack in self.packs().iter() {
-            for entry in pack.entries() {
+            for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
                 let after = Summary::from_numbers(entry.summary).after();
                 messages.insert(entry.key_hash, (after.messages, entry.applied_lsn));
             }

@@ -25,10 +25,11 @@ use super::chunk::{self, Chunk, Saved};
 use super::completion::Ticket;
 use super::directory::Directory;
 use super::durable::DurableHead;
+use super::people::ConversationPack;
 use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, ChunkMeta, PackWriter};
+use crate::snapshot::{self, ChunkMeta};
 use crate::telemetry::Metrics;
 use crate::wal::{Lsn, Wal};
 
@@ -238,6 +239,8 @@ impl Checkpointer {
         let started = Instant::now();
         // The order matters, see the top of the file.
         let covered = self.log.durable_lsn();
+        let newcomers = self.directory.newcomers();
+        let sealed = newcomers.seal();
         let keys = self.dirty.take();
         if keys.is_empty() {
             return Ok(());
@@ -253,6 +256,7 @@ impl Checkpointer {
                 return Err(why);
             }
         };
+        newcomers.forget(sealed, &failed);
         if !failed.is_empty() {
             let (count, first) = (failed.len(), failed.first().map(ToString::to_string));
             error!(
@@ -291,7 +295,7 @@ impl Checkpointer {
     }
 
     /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
-    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<Option<Saving>, Error> {
+    fn save(&self, pack: &mut ConversationPack, key: &ConversationKey) -> Result<Option<Saving>, Error> {
         let key_bytes = encode_key(key);
         let before = self.archive.saved(key);
         let mut saved = before;
@@ -302,7 +306,7 @@ impl Checkpointer {
             };
             // Nothing has happened in a conversation whose first record the log refused.
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                pack.add(&key_bytes, chunk)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {

@@ -17,6 +17,8 @@ use super::actor::{Context, Conversation, Message, Origin, Start};
 use super::admission::{Admission, Permit};
 use super::archive::Archive;
 use super::durable::DurableHead;
+use crate::inbox::Inbox;
+use crate::inbox::newcomers::Newcomers;
 use crate::message::ConversationKey;
 use crate::wal;
 
@@ -101,6 +103,26 @@ impl Directory {
     /// Whether the log takes records.
     pub(crate) fn log_state(&self) -> wal::State {
         self.context.log.state()
+    }
+
+    /// Who came into which conversation since the last checkpoint.
+    pub(crate) fn newcomers(&self) -> &Newcomers {
+        &self.context.newcomers
+    }
+
+    /// Whether the conversation is in memory, or refused.
+    pub(crate) fn is_resident(&self, key: &ConversationKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// Tells a conversation that an inbox is closed. One that is not in memory has no listeners.
+    pub(crate) fn part(&self, key: &ConversationKey, inbox: &Arc<Inbox>) {
+        if let Some(slot) = self.slots.get(key)
+            && let Slot::Hot(running) = &*slot
+        {
+            // One that ends just now has none either.
+            let _ = running.actor.cast(Message::Part(inbox.clone()));
+        }
     }
 
     fn archive(&self) -> &Archive {

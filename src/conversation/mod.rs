@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use self::actor::{Call, Message, Request};
+use self::actor::{Call, Context, Message, Request};
 use self::admission::Admission;
 use self::arrivals::Arrivals;
 use self::completion::{Outcome, Reply};
@@ -27,6 +27,7 @@ mod actor;
 pub mod admission;
 pub mod archive;
 mod arrivals;
+mod audience;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
@@ -43,6 +44,7 @@ mod kept_log;
 mod life_tests;
 pub(crate) mod participants;
 pub mod passivation;
+pub(crate) mod people;
 pub mod publisher;
 pub mod reader;
 pub(crate) mod record;
@@ -61,9 +63,12 @@ pub struct Conversations {
 }
 
 struct Shared {
+    context: Arc<Context>,
     directory: Arc<Directory>,
     admission: Arc<Admission>,
     arrivals: Arc<Arrivals>,
+    /// Inboxes being read at a time.
+    reading: Semaphore,
     /// Becomes true when the node drains; waiting pulls then answer with what there is.
     draining: watch::Receiver<bool>,
     epoch: u32,

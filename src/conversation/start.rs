@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::Context;
@@ -13,12 +13,15 @@ use super::admission::{self, Admission};
 use super::arrivals::Arrivals;
 use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth};
 use super::compaction::{self, Compaction};
-use super::completion::{self, Batches, Ticket};
+use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
+use super::reader;
 use super::recovery::Recovered;
 use super::{Conversations, Shared};
+use crate::inbox::Inboxes;
+use crate::inbox::newcomers::Newcomers;
 use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal::{self, Batch, Lsn, SegmentFile, Wal};
@@ -124,7 +127,8 @@ pub fn start(
 ) -> Result<Started, Error> {
     let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
-    let (batches, completing) = completion::start(arrivals.clone(), metrics.clone());
+    let deliveries = Deliveries::start();
+    let (batches, completing) = completion::start(arrivals.clone(), deliveries.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
@@ -139,9 +143,13 @@ pub fn start(
         recall_window: options.recall_window,
         epoch,
         count: recovered.conversations.into(),
+        inboxes: Arc::new(Inboxes::default()),
+        newcomers: Newcomers::default(),
+        deliveries,
     };
+    let context = Arc::new(context);
     let admission = Arc::new(Admission::new(options.admission));
-    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone()));
+    let directory = Arc::new(Directory::new(context.clone(), admission.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -164,11 +172,13 @@ pub fn start(
     let passivating = tokio::spawn(passivation::run(
         options.passivation,
         directory.clone(),
+        context.inboxes.clone(),
         admission.clone(),
         growth,
         metrics.clone(),
     ));
-    let shared = Shared { directory, admission, arrivals, draining, epoch };
+    let reading = Semaphore::new(reader::READS_MAX);
+    let shared = Shared { context, directory, admission, arrivals, reading, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
 }

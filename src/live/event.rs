@@ -53,6 +53,8 @@ pub enum Content {
         user: UserId,
         /// Who did it.
         by: UserId,
+        /// When the newest message of the group was sent; when there is none, the time of the change.
+        newest_message_ns: u64,
     },
     /// Somebody is typing, or the like.
     Signal {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::archive::{self, Archive};
-use super::super::checkpoint::{DirtyList, meta_of};
+use super::super::checkpoint::DirtyList;
 use super::super::chunk::{Merger, Saved};
+use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
@@ -15,7 +16,7 @@ use super::super::state::{Durable, State};
 use super::model::Model;
 use super::round::Sabotage;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, PackReader, PackWriter};
+use crate::snapshot::{self, PackReader};
 use crate::wal::{self, Lsn, Options, Refused, Sink, Stepped};
 
 /// What waits for a record: whose head moves, and to where.
@@ -37,14 +38,14 @@ struct Checkpoint {
     keys: BTreeSet<ConversationKey>,
     failed: BTreeSet<ConversationKey>,
     left: Vec<ConversationKey>,
-    pack: PackWriter,
+    pack: ConversationPack,
     saved: Vec<(ConversationKey, u64)>,
 }
 
 /// A merged pack that is not published yet, and what it was merged from.
 struct Merged {
     run: Vec<Arc<PackReader>>,
-    pack: PackWriter,
+    pack: ConversationPack,
 }
 
 pub(super) struct Life {
@@ -283,10 +284,7 @@ impl Life {
             let hot = self.hot.get_mut(key).expect("touched");
             let chunks = hot.resident.collect(saved);
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                checkpoint
-                    .pack
-                    .add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)
-                    .map_err(snapshot_failed)?;
+                checkpoint.pack.add(&key_bytes, chunk).map_err(snapshot_failed)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
@@ -360,10 +358,10 @@ impl Life {
         }
     }
 
-    fn merge(&self, run: &[Arc<PackReader>]) -> Result<PackWriter, snapshot::Error> {
+    fn merge(&self, run: &[Arc<PackReader>]) -> Result<ConversationPack, snapshot::Error> {
         let mut places = BTreeMap::<u128, Vec<_>>::new();
         for pack in run {
-            for entry in pack.entries() {
+            for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
                 places.entry(entry.key_hash).or_default().push((pack, *entry));
             }
         }
@@ -377,7 +375,7 @@ impl Life {
                 let chunk = pack.chunk(entry)?;
                 let full = merger.merge(chunk.meta.applied_lsn, &chunk.payload).expect("chunks make sense");
                 for out in full {
-                    merged.add(&meta_of(&out, chunk.meta.key.clone()), &out.payload)?;
+                    merged.add(&chunk.meta.key, &out)?;
                 }
             }
         }

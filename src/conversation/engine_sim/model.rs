@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::archive::Archive;
+use super::super::archive::people::{Row, Whereabouts};
 use super::super::record::{GroupChange, Record, extend_hash};
 use super::super::state::State;
-use crate::message::ConversationKey;
+use crate::message::{ConversationKey, UserId};
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +38,11 @@ struct Plain {
     messages: Vec<(String, String)>,
     recalls: Vec<u32>,
     cursors: BTreeMap<String, u32>,
-    members: BTreeSet<String>,
+    /// With the first message that each may read.
+    members: BTreeMap<String, u32>,
     hash: u128,
     last_lsn: u64,
+    newest_message_ns: u64,
 }
 
 impl Model {
@@ -69,7 +73,7 @@ impl Model {
 
     /// Compares a conversation that was read from the disk with its records.
     pub(super) fn check(&self, key: &ConversationKey, state: Option<&State>) -> Result<(), String> {
-        let expected = self.plain(key);
+        let expected = self.plain(key, self.len());
         let found = state.map_or_else(Plain::default, plain_of);
         if expected == found {
             Ok(())
@@ -78,9 +82,46 @@ impl Model {
         }
     }
 
-    fn plain(&self, key: &ConversationKey) -> Plain {
+    /// Compares whose conversations an archive says these are with what the records say, for each of `users`.
+    pub(super) fn check_people(
+        &self,
+        archive: &Archive,
+        keys: &[ConversationKey],
+        users: &[UserId],
+    ) -> Result<(), String> {
+        for user in users {
+            let mut found = archive.people_of(user).map_err(|why| format!("{user}: {why}"))?;
+            found.sort_by(|a, b| a.key.cmp(&b.key));
+            let tail = archive.tail_conversations_of(user);
+            let mut expected = Vec::new();
+            for key in keys {
+                let last_lsn = self.plain(key, self.len()).last_lsn;
+                let saved = match archive.place_of(key) {
+                    // What is behind a row, the conversation itself has to be asked for.
+                    Whereabouts::InTail => found.iter().find(|row| row.key == *key).map(|it| it.applied_lsn),
+                    Whereabouts::InPacks { applied_lsn } if applied_lsn == last_lsn => Some(last_lsn),
+                    Whereabouts::Absent if last_lsn == 0 => None,
+                    other => return Err(format!("{key} ends with {last_lsn} and is {other:?}")),
+                };
+                expected.extend(saved.and_then(|lsn| self.plain(key, lsn).row_of(key, user, lsn)));
+                let is_in = self.plain(key, self.len()).first_readable(key, user).is_some();
+                if is_in && !tail.contains(key) && !found.iter().any(|row| row.key == *key) {
+                    return Err(format!("nobody says that {user} is in {key}"));
+                }
+            }
+            expected.sort_by(|a, b| a.key.cmp(&b.key));
+            if found != expected {
+                return Err(format!("{user} is said to be in {found:?}\nand should be in {expected:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A conversation as its records up to `last` make it.
+    fn plain(&self, key: &ConversationKey, last: u64) -> Plain {
         let mut plain = Plain::default();
-        for (appended, lsn) in self.appended.iter().zip(1..).filter(|(appended, _)| appended.key == *key) {
+        let records = self.appended.iter().zip(1..=last);
+        for (appended, lsn) in records.filter(|(appended, _)| appended.key == *key) {
             let record = Record::decode(appended.kind, &appended.payload).expect("it was encoded here");
             plain.take_over(&record);
             plain.hash = extend_hash(plain.hash, appended.kind, &appended.payload);
@@ -102,6 +143,7 @@ impl Plain {
                 self.messages.push((send.sender.to_owned(), short(send.msg)));
                 assert_eq!(self.messages.len() as u32, send.msg_index, "indices are dense");
                 self.cursors.insert(send.sender.to_owned(), send.msg_index);
+                self.newest_message_ns = send.timestamp_ns;
             }
             Record::Recall(recall) => {
                 self.recalls.push(recall.msg_index);
@@ -120,9 +162,35 @@ impl Plain {
 
     /// A newcomer has nothing unread.
     fn come(&mut self, user: &str) {
-        if self.members.insert(user.to_owned()) {
-            self.cursors.insert(user.to_owned(), self.messages.len() as u32);
+        let newest = self.messages.len() as u32;
+        if !self.members.contains_key(user) {
+            self.members.insert(user.to_owned(), newest + 1);
+            self.cursors.insert(user.to_owned(), newest);
         }
+    }
+
+    /// The first message that a user may read; `None` when they are not in.
+    fn first_readable(&self, key: &ConversationKey, user: &UserId) -> Option<u32> {
+        match key {
+            ConversationKey::Direct(one, other) => {
+                (self.last_lsn > 0 && (user == one || user == other)).then_some(1)
+            }
+            ConversationKey::Group(_) => self.members.get(user.as_str()).copied(),
+        }
+    }
+
+    /// What packs that have this much are to say of a user.
+    fn row_of(&self, key: &ConversationKey, user: &UserId, applied_lsn: u64) -> Option<Row> {
+        Some(Row {
+            key: key.clone(),
+            read_cursor: self.cursors.get(user.as_str()).copied().unwrap_or(0),
+            readable_from: self.first_readable(key, user)?,
+            messages: self.messages.len() as u32,
+            recalls: self.recalls.len() as u32,
+            newest_message_ns: self.newest_message_ns,
+            greatest_recalled: self.recalls.iter().copied().max().unwrap_or(0),
+            applied_lsn,
+        })
     }
 
     fn go(&mut self, user: &str) {
@@ -136,15 +204,19 @@ fn plain_of(state: &State) -> Plain {
     let messages = indices.map(|index| state.history.message(index).expect("indices are dense"));
     let rows = state.participants.rows();
     let read = rows.iter().filter(|row| row.read_cursor > 0);
-    let members = rows.iter().filter(|row| row.membership.is_some());
+    let members = state.participants.members();
     let recalls = 1..=state.history.newest_recall();
     Plain {
         messages: messages.map(|stored| (user(stored.sender), short(stored.msg))).collect(),
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
-        members: members.map(|row| row.user.as_str().to_owned()).collect(),
+        members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
+        newest_message_ns: state
+            .history
+            .message(state.history.newest_message())
+            .map_or(0, |newest| newest.timestamp_ns),
     }
 }
 

@@ -203,6 +203,7 @@ impl Round {
             self.model.recovered(recovered.log.last_lsn.0, self.end, self.sync_failed)?;
             self.sync_failed = false;
             self.empty_tmp();
+            self.model.check_people(&recovered.archive, &self.keys, &USERS.map(user))?;
             if !self.chance(10) {
                 return Ok(recovered);
             }

@@ -21,8 +21,10 @@ use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
 
 mod damage;
+mod delivering;
 mod erasing;
 mod faults;
+mod listing;
 mod loading;
 mod merging;
 mod passivating;
