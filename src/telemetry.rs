@@ -279,7 +279,11 @@ impl Metrics {
             websockets: streams("websocket"),
             event_sources: streams("sse"),
             stream_events: counter(&mut registry, "stream_events", "Events given to streams"),
-            stream_behind: counter(&mut registry, "stream_behind", "Queues of slow streams that were dropped"),
+            stream_behind: counter(
+                &mut registry,
+                "stream_behind",
+                "Queues of slow streams that were dropped",
+            ),
             stream_stalled: counter(
                 &mut registry,
                 "stream_stalled",

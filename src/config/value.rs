@@ -30,7 +30,8 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 /// `*`, or an origin as a browser writes it: scheme, host, and the port unless it is the scheme's own.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_origin = authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@']));
+    let is_origin =
+        authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@']));
     if text == "*" || is_origin {
         return Ok(text.to_ascii_lowercase());
     }

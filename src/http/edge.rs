@@ -1,7 +1,7 @@
 //! The public API on a listener.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
 use tokio::net::TcpListener;

@@ -74,7 +74,8 @@ impl Failure {
             Self::TooFast { wait } => too_fast(wait),
             Self::NoStream => invalid(
                 StatusCode::UPGRADE_REQUIRED,
-                "ask for a WebSocket (Upgrade: websocket), or for events (Accept: text/event-stream)".to_owned(),
+                "ask for a WebSocket (Upgrade: websocket), or for events (Accept: text/event-stream)"
+                    .to_owned(),
             ),
             Self::TooManyStreams { most } => Verdict {
                 retry_after_ms: Some(UNAVAILABLE_RETRY_MS),

@@ -5,7 +5,8 @@ use prost::Message as _;
 use super::encoding::ReplyEncoding;
 use super::json::{number, text};
 use super::proto;
-use crate::message::{Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
+use crate::message::{
+    Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
 };
 
 pub(super) mod chats;
@@ -152,7 +153,11 @@ pub(super) fn text_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
 }
 
 /// Appends what `write` writes for each element, with commas between.
-pub(super) fn list<T>(out: &mut Vec<u8>, elements: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+pub(super) fn list<T>(
+    out: &mut Vec<u8>,
+    elements: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Vec<u8>, T),
+) {
     for (place, element) in elements.into_iter().enumerate() {
         if place > 0 {
             out.push(b',');

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::check;
@@ -489,10 +489,8 @@ mod tests {
         assert_eq!(refused("", "1"), "kind must not be empty");
         assert_eq!(refused(&"k".repeat(65), "1"), "kind must be at most 64 bytes");
         assert_eq!(refused("k", &format!("\"{}\"", "d".repeat(1023))), "data must be at most 1024 bytes");
-        let fits = format!(
-            r#"{{"target":"b","target_type":"user","kind":"k","data":"{}"}}"#,
-            "d".repeat(1022)
-        );
+        let fits =
+            format!(r#"{{"target":"b","target_type":"user","kind":"k","data":"{}"}}"#, "d".repeat(1022));
         assert!(decode_signal(BodyEncoding::Json, fits.as_bytes()).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! What the verbs across conversations answer: list, sync, acks, online.
 
-use super::{address, addressed, field, list, message_json, messages_protobuf, rows_json, text_field};
 use super::{MESSAGE_JSON_BYTES, RECALL_JSON_BYTES, REPLY_JSON_BYTES};
+use super::{address, addressed, field, list, message_json, messages_protobuf, rows_json, text_field};
 use crate::http::json::text;
 use crate::http::proto;
 use crate::message::{Address, Chat, ChatDelta, ChatsPage, Page, Synced, UserId};
@@ -144,10 +144,7 @@ pub(super) fn acks_protobuf(acks: Vec<(UserId, u32)>) -> proto::AcksResp {
 
 pub(super) fn online_protobuf(online: Vec<(UserId, bool)>) -> proto::OnlineResp {
     proto::OnlineResp {
-        online: online
-            .into_iter()
-            .map(|(user, is_online)| (user.as_str().to_owned(), is_online))
-            .collect(),
+        online: online.into_iter().map(|(user, is_online)| (user.as_str().to_owned(), is_online)).collect(),
     }
 }
 
@@ -205,9 +202,8 @@ mod tests {
         let page = ChatsPage { chats, total_unread: 4, cursor: "c".to_owned() };
         let start = r#"{"target":"bob","target_type":"user","msg_index":7,"recall_index":1,"ack_index":5,"unread":2,"last":"#;
         let end = r#","timestamp_ns":"1700000000123456789"}"#;
-        let expected = format!(
-            r#"{{"chats":[{start}{LAST}{end},{start}null{end}],"total_unread":4,"cursor":"c"}}"#
-        );
+        let expected =
+            format!(r#"{{"chats":[{start}{LAST}{end},{start}null{end}],"total_unread":4,"cursor":"c"}}"#);
         assert_eq!(json(Reply::Chats(page.clone())), expected);
         let bytes = Reply::Chats(page).encode(ReplyEncoding::Protobuf);
         let reply = proto::ListResp::decode(bytes.as_slice()).expect("protobuf");

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_call_has_an_id_a_method_and_params() {
-        let call = read_text(r#"{"params":{"a":[1]},"id":"x\n7","method":"send","more":{}}"#).ok().expect("a call");
+        let call =
+            read_text(r#"{"params":{"a":[1]},"id":"x\n7","method":"send","more":{}}"#).ok().expect("a call");
         assert_eq!((call.verb, &call.params[..]), (Verb::Send, &br#"{"a":[1]}"#[..]));
         let frame = call.id.result(0, |out| out.extend_from_slice(b"{}")).expect("a frame");
         assert_eq!(frame::payload(&frame), br#"{"id":"x\n7","result":{}}"#);
@@ -217,13 +218,25 @@ mod tests {
         }
         for method in ["", "stream", "im.chat/stream", "create", "group.send", "/im.chat/send", "Send"] {
             let refused = read_text(&format!(r#"{{"id":1,"method":"{method}"}}"#)).err().expect("a refusal");
-            assert_eq!(refused, r#"{"id":1,"error":{"code":10001,"msg":"method names no verb"}}"#, "{method}");
+            assert_eq!(
+                refused, r#"{"id":1,"error":{"code":10001,"msg":"method names no verb"}}"#,
+                "{method}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_call_is_told_so() {
-        for text in ["", "[]", "7", "{", r#"{"id":1}"#, r#"{"method":7}"#, "[7,\"send\",{}]", "{\"id\":1,\"method\":\"send\"}x"] {
+        for text in [
+            "",
+            "[]",
+            "7",
+            "{",
+            r#"{"id":1}"#,
+            r#"{"method":7}"#,
+            "[7,\"send\",{}]",
+            "{\"id\":1,\"method\":\"send\"}x",
+        ] {
             let refused = read_text(text).err().expect(text);
             assert!(refused.starts_with(r#"{"id":null,"error":{"code":10001,"msg":""#), "{text}: {refused}");
         }

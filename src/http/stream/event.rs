@@ -44,7 +44,7 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
             field(out, b",\"unread\":", *unread);
             out.extend_from_slice(b"}}");
         }
-        Content::Group { action, user, by } => {
+        Content::Group { action, user, by, .. } => {
             begin(out, "group", at);
             text_field(out, b"{\"action\":", action_name(*action));
             text_field(out, b",\"user\":", user.as_str());
@@ -216,7 +216,12 @@ mod tests {
             seen_by("alice", group(), signal),
             r#"{"type":"signal","target":"g","target_type":"group","content":{"user":"bob","kind":"typing","data":{"on":true}}}"#
         );
-        let kick = Content::Group { action: GroupAction::Kick, user: user("bob"), by: user("alice") };
+        let kick = Content::Group {
+            action: GroupAction::Kick,
+            user: user("bob"),
+            by: user("alice"),
+            newest_message_ns: 1,
+        };
         assert_eq!(
             seen_by("alice", group(), kick),
             r#"{"type":"group","target":"g","target_type":"group","content":{"action":"kick","user":"bob","by":"alice"}}"#
@@ -255,6 +260,9 @@ mod tests {
 
     #[test]
     fn the_last_event_says_why() {
-        assert_eq!(json(&close(4401, "token expired")), r#"{"type":"close","code":4401,"msg":"token expired"}"#);
+        assert_eq!(
+            json(&close(4401, "token expired")),
+            r#"{"type":"close","code":4401,"msg":"token expired"}"#
+        );
     }
 }

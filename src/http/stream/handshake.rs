@@ -202,7 +202,8 @@ mod tests {
         };
         assert!(may("https://chat.example.com", &[]));
         assert!(may("http://Chat.Example.com", &[]));
-        for origin in ["https://example.com", "https://chat.example.com.evil.org", "null", "chat.example.com"] {
+        for origin in ["https://example.com", "https://chat.example.com.evil.org", "null", "chat.example.com"]
+        {
             assert!(!may(origin, &[]), "{origin}");
             assert!(may(origin, &["*"]), "{origin}");
         }

@@ -13,8 +13,6 @@ pub(super) mod handshake;
 mod outgoing;
 mod resume;
 mod sse;
-#[cfg(test)]
-mod tests;
 mod websocket;
 
 use std::pin::Pin;
@@ -68,12 +66,7 @@ pub(super) struct Streams {
 impl Streams {
     pub(super) fn new(options: &Options) -> Self {
         let limits = Limits { bytes_max: options.stream_queue_bytes, ..Limits::default() };
-        Self {
-            per_user: DashMap::new(),
-            origins: options.origins.clone(),
-            ping: options.stream_ping,
-            limits,
-        }
+        Self { per_user: DashMap::new(), origins: options.origins.clone(), ping: options.stream_ping, limits }
     }
 
     /// One more stream of a user, if there may be.

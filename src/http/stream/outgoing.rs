@@ -50,7 +50,8 @@ impl Outgoing {
         self.bytes >= FULL_BYTES
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
@@ -114,11 +115,7 @@ mod tests {
     }
 
     impl AsyncWrite for Slow {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
         }
 
@@ -133,7 +130,8 @@ mod tests {
             }
             let before = self.taken.len();
             let appetite = self.appetite;
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(appetite).collect();
+            let bytes: Vec<u8> =
+                slices.iter().flat_map(|slice| slice.iter().copied()).take(appetite).collect();
             self.taken.extend(bytes);
             Poll::Ready(Ok(self.taken.len() - before))
         }

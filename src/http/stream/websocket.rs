@@ -17,19 +17,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+use tungstenite::Message;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::Message;
 
 use super::call::{self, Call, ENVELOPE_BYTES_MAX, Id, Refused};
 use super::outgoing::Outgoing;
 use super::resume::{Replayed, Resumed, replay};
 use super::{
-    Alarm, DrainBegins, Ending, GOING_DOWN, Opened, Pending, TAKE_BYTES_MAX, TOKEN_EXPIRED, drain_begins, event,
-    frame,
+    Alarm, DrainBegins, Ending, GOING_DOWN, Opened, Pending, TAKE_BYTES_MAX, TOKEN_EXPIRED, drain_begins,
+    event, frame,
 };
 use crate::http::body::SMALL_BYTES;
-use crate::http::exchange::InFlight;
 use crate::http::failure::Failure;
 use crate::http::sync::positions;
 use crate::http::wire::Wire;
@@ -92,9 +91,14 @@ pub(in crate::http) async fn run(pending: Pending) {
 enum Phase {
     Open,
     /// Nothing further is taken; what is in flight is answered until then.
-    Closing { ending: Ending, until: Instant },
+    Closing {
+        ending: Ending,
+        until: Instant,
+    },
     /// The last bytes are on their way.
-    Farewell { until: Instant },
+    Farewell {
+        until: Instant,
+    },
 }
 
 /// A resume that is under way.
