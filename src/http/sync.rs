@@ -1,7 +1,6 @@
 //! `/im.chat`: list, sync, acks, signal, online. Requests to calls; what they mean is the
 //! conversations'.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -342,7 +341,7 @@ fn check_data(data: &str) -> Result<(), Rejection> {
     Err(check::invalid("data", format_args!("must be at most {SIGNAL_DATA_BYTES_MAX} bytes")))
 }
 
-fn data_json(data: &Cow<'_, str>) -> String {
+fn data_json(data: &str) -> String {
     if data.is_empty() {
         return "null".to_owned();
     }

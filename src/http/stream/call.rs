@@ -127,7 +127,7 @@ impl Id {
 }
 
 impl Call {
-    /// Everything that can be decided before a call is made. `text_bytes` is how long its frame was.
+    /// Everything that can be decided before a call is made.
     pub(super) fn admit(self, edge: &Edge, caller: &Caller) -> Result<Self, Refused> {
         let refused = |call: Self, failure| Err(Refused { verb: call.verb, id: call.id, failure });
         if edge.drain.has_begun() {
@@ -142,6 +142,11 @@ impl Call {
             Ok(()) => Ok(self),
             Err(failure) => refused(self, failure),
         }
+    }
+
+    /// Whether its answer may be far longer than it is.
+    pub(super) fn answers_with_page(&self) -> bool {
+        matches!(self.verb, Verb::Pull | Verb::List | Verb::Sync | Verb::Acks | Verb::GroupMembers)
     }
 
     /// Makes the call; its frame, if it wants one. `share` is the frame's part of the memory for bodies.
@@ -194,11 +199,11 @@ mod tests {
     #[test]
     fn a_call_has_an_id_a_method_and_params() {
         let call =
-            read_text(r#"{"params":{"a":[1]},"id":"x\n7","method":"send","more":{}}"#).ok().expect("a call");
+            read_text(r#"{"params":{"a":[1]},"id":"x\n7","method":"send","more":{}}"#).expect("a call");
         assert_eq!((call.verb, &call.params[..]), (Verb::Send, &br#"{"a":[1]}"#[..]));
         let frame = call.id.result(0, |out| out.extend_from_slice(b"{}")).expect("a frame");
         assert_eq!(frame::payload(&frame), br#"{"id":"x\n7","result":{}}"#);
-        let quiet = read_text(r#"{"method":"ack"}"#).ok().expect("a call");
+        let quiet = read_text(r#"{"method":"ack"}"#).expect("a call");
         assert_eq!((quiet.id.clone(), &quiet.params[..]), (Id(None), &b"{}"[..]));
         assert!(quiet.id.result(0, |_| ()).is_none());
     }
@@ -213,7 +218,7 @@ mod tests {
             ("resume", Verb::Resume),
             ("se\\u006ed", Verb::Send),
         ] {
-            let call = read_text(&format!(r#"{{"id":1,"method":"{method}"}}"#)).ok().expect("a call");
+            let call = read_text(&format!(r#"{{"id":1,"method":"{method}"}}"#)).expect("a call");
             assert_eq!(call.verb, verb, "{method}");
         }
         for method in ["", "stream", "im.chat/stream", "create", "group.send", "/im.chat/send", "Send"] {

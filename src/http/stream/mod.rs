@@ -250,6 +250,10 @@ impl Alarm {
         Self(Box::pin(tokio::time::sleep(Duration::MAX)))
     }
 
+    fn is_set_for(&self, moment: Instant) -> bool {
+        self.0.deadline() == moment
+    }
+
     fn poll_at(&mut self, cx: &mut Context<'_>, moment: Instant) -> Poll<()> {
         if self.0.deadline() != moment {
             self.0.as_mut().reset(moment);

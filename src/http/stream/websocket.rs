@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tungstenite::Message;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
@@ -39,6 +39,9 @@ use crate::telemetry::{SUCCESS, Verb};
 const READ_BYTES: usize = 4096;
 /// Most calls of one socket in flight; from there on it is not read.
 const CALLS_MAX: usize = 256;
+/// Calls that answer with pages, made at a time; further ones wait, and hold up no others. A page may
+/// have three MiB, and waits here when the client does not read.
+const PAGES_MAX: usize = 8;
 /// Most bytes of their frames; the same.
 const CALL_BYTES_MAX: usize = 64 * 1024;
 /// How long live events wait for the client's first frame, which may be a `resume`: a round trip on a
@@ -128,6 +131,8 @@ struct Socket {
     out: Outgoing,
     phase: Phase,
     calls: Calls,
+    /// Turns of calls that answer with pages; made for the first one.
+    pages: Option<Arc<Semaphore>>,
     /// How many bytes the frames of the calls in flight have.
     call_bytes: usize,
     unfinished: Unfinished,
@@ -173,6 +178,7 @@ impl Socket {
             out,
             phase: Phase::Open,
             calls: Calls::new(),
+            pages: None,
             call_bytes: 0,
             unfinished: Unfinished::default(),
             held_until,
@@ -219,7 +225,8 @@ impl Socket {
                 }
                 Poll::Pending => moved |= was_full && !self.out.is_full(),
             }
-            if !moved {
+            // What came may have set a nearer time than the one that is waited for.
+            if !moved && self.alarm.is_set_for(self.due()) {
                 return Poll::Pending;
             }
         }
@@ -234,18 +241,23 @@ impl Socket {
         if matches!(self.phase, Phase::Open) && self.drain.as_mut().poll(cx).is_ready() {
             self.close(GOING_DOWN);
         }
-        let due = match self.phase {
-            Phase::Open => [self.held_until, self.unfinished.due, Some(self.opened.expires)]
-                .into_iter()
-                .flatten()
-                .fold(self.next_ping, Instant::min),
-            Phase::Closing { until, .. } | Phase::Farewell { until } => until,
-        };
+        let due = self.due();
         if self.alarm.poll_at(cx, due).is_pending() {
             return false;
         }
         self.ring(Instant::now());
         true
+    }
+
+    /// When the clock has to be looked at again.
+    fn due(&self) -> Instant {
+        match self.phase {
+            Phase::Open => [self.held_until, self.unfinished.due, Some(self.opened.expires)]
+                .into_iter()
+                .flatten()
+                .fold(self.next_ping, Instant::min),
+            Phase::Closing { until, .. } | Phase::Farewell { until } => until,
+        }
     }
 
     fn ring(&mut self, now: Instant) {
@@ -266,9 +278,18 @@ impl Socket {
         if now >= self.opened.expires {
             self.close(TOKEN_EXPIRED);
         } else if is_due(self.unfinished.due) {
-            self.farewell(TOO_SLOW);
+            self.message_is_late(now);
         } else if now >= self.next_ping {
             self.ping(now);
+        }
+    }
+
+    /// What is not read cannot come: its time begins anew then.
+    fn message_is_late(&mut self, now: Instant) {
+        if self.may_read() {
+            self.farewell(TOO_SLOW);
+        } else {
+            self.unfinished.due = Some(now + self.opened.edge.bodies.patience());
         }
     }
 
@@ -440,10 +461,19 @@ impl Socket {
         };
         match share {
             Ok(share) => {
+                let pages = call
+                    .answers_with_page()
+                    .then(|| self.pages.get_or_insert_with(|| Arc::new(Semaphore::new(PAGES_MAX))).clone());
                 let made = call.make(edge.clone(), caller.clone(), share);
                 let bytes = text.len();
                 self.call_bytes += bytes;
-                self.calls.push(Box::pin(async move { (bytes, made.await) }));
+                self.calls.push(Box::pin(async move {
+                    let _turn = match &pages {
+                        Some(pages) => pages.acquire().await.ok(),
+                        None => None,
+                    };
+                    (bytes, made.await)
+                }));
             }
             Err(failure) => {
                 let frame = Refused::of(call, failure).answer(edge);
