@@ -52,7 +52,7 @@ const HOLD_FOR_RESUME: Duration = Duration::from_secs(10);
 /// How long calls in flight have to be answered, and then the farewell to be written, when the server
 /// ends the stream.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// Pings of the client between two of ours: a client needs one.
+/// Pings and pongs of the client between two pings of ours: a client needs one of each.
 const PINGS_MAX: usize = 100;
 /// How many of our pings may go unanswered.
 const SILENCE_MAX: u32 = 2;
@@ -149,7 +149,7 @@ struct Socket {
     was_heard: bool,
     /// How many pings went unanswered.
     silence: u32,
-    /// How many pings came since the last of ours.
+    /// How many pings and pongs came since the last ping of ours.
     pings: usize,
 }
 
@@ -382,15 +382,12 @@ impl Socket {
                 let unfinished = std::mem::take(&mut self.unfinished);
                 self.take_text(text.into(), unfinished.share);
             }
-            Message::Ping(payload) => {
+            Message::Ping(payload) | Message::Pong(payload) => {
                 self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
                 self.pings += 1;
                 if self.pings > PINGS_MAX {
                     self.farewell(TOO_MANY_PINGS);
                 }
-            }
-            Message::Pong(payload) => {
-                self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
             }
             Message::Close(_) => {
                 // The library has its answer ready, and says that this was all.
@@ -444,8 +441,7 @@ impl Socket {
 
     fn take_text(&mut self, text: Bytes, share: Option<OwnedSemaphorePermit>) {
         let Opened { edge, caller, .. } = &self.opened;
-        let call = call::read(&text).and_then(|call| call.admit(edge, caller));
-        let call = match call {
+        let call = match call::admit(&text, edge, caller) {
             Ok(call) if call.verb == Verb::Resume => return self.take_resume(call),
             Ok(call) => call,
             Err(refused) => {
