@@ -227,6 +227,11 @@ impl Conversations {
         }
     }
 
+    /// Changes only when a restore took history back.
+    pub fn epoch(&self) -> u32 {
+        self.shared.epoch
+    }
+
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
         self.shared.admission.in_flight()
