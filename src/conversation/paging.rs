@@ -26,7 +26,7 @@ const ROUNDS_MAX: usize = 32;
 
 /// What reads old pages.
 pub(super) struct Paging {
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     turns: Semaphore,
 }
 

@@ -297,8 +297,7 @@ impl State {
         durable: Durable,
     ) -> Result<Pulled, Rejection> {
         let oldest = self.admit(user)?.map_or(1, |membership| membership.readable_from);
-        let indices =
-            || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        let indices = || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
         if let Some(missing) = self.missing(indices(), old) {
             return Ok(Pulled::Needs(missing));
         }
@@ -336,8 +335,8 @@ impl State {
         let sender = self.sender_of(&message)?;
         // A recall that a crash could still take back must not be shown: until it is durable, the
         // message is as it was. But a text that is gone already was taken by one that is durable.
-        let recalled = message.recall_index != 0
-            && (message.recall_index <= durable.recalls || message.erased);
+        let recalled =
+            message.recall_index != 0 && (message.recall_index <= durable.recalls || message.erased);
         let (msg, extra) = if recalled { ("", "") } else { (message.msg, message.extra) };
         let view = MessageView {
             msg_index,

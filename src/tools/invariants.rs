@@ -4,7 +4,9 @@
 //! by whoever loads a conversation. Here is the rest: what single records cannot show, and what a later version, a
 //! repair by hand or an import could get wrong.
 
-use crate::conversation::history::Stored;
+use std::collections::HashMap;
+
+use crate::conversation::history::{self, Stored};
 use crate::conversation::state::State;
 use crate::message::{ConversationKey, Duty};
 
@@ -19,7 +21,7 @@ pub(super) fn broken(state: &State) -> Vec<String> {
 }
 
 fn messages(state: &State, broken: &mut Vec<String>) {
-    let mut newest_ns = 0;
+    let (mut newest_ns, mut ids) = (0, Ids::new());
     for (index, message) in all_messages(state) {
         if message.timestamp_ns < newest_ns {
             broken.push(format!("message {index} is older than the one before"));
@@ -37,15 +39,25 @@ fn messages(state: &State, broken: &mut Vec<String>) {
                 "the text of message {index} is gone without a recall, or there in spite of one"
             ));
         }
-        if !message.client_msg_id.is_empty()
-            && state.history.find_retry(message.sender, message.client_msg_id) != Some(index)
-        {
+        if shares_its_id(&mut ids, index, &message) {
             broken.push(format!("message {index} shares its client_msg_id with another of its sender"));
         }
     }
     if newest_ns > state.last_timestamp_ns {
         broken.push("the conversation's clock is behind its messages".into());
     }
+}
+
+/// Under which ids which messages were sent, the newest of each.
+type Ids<'a> = HashMap<(u32, &'a str), u32>;
+
+/// Whether an earlier message of its sender has the same id and is so near that this one should have been taken for a
+/// retry. How old the earlier one was does not count: that was for a clock to say.
+fn shares_its_id<'a>(ids: &mut Ids<'a>, index: u32, message: &Stored<'a>) -> bool {
+    let near = history::Options::default().retry_messages;
+    let id = message.client_msg_id;
+    let earlier = if id.is_empty() { None } else { ids.insert((message.sender, id), index) };
+    earlier.is_some_and(|earlier| index - earlier <= near)
 }
 
 fn recalls(state: &State, broken: &mut Vec<String>) {

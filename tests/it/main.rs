@@ -20,6 +20,7 @@ mod keys;
 mod kill;
 mod membership;
 mod operations;
+mod paging;
 mod pipelining;
 mod pulling;
 mod rate;

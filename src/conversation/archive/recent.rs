@@ -118,9 +118,9 @@ fn load_places(
         }
         match is_recent {
             true => load_chunk(&mut loader, pack, entry, &chunk)?,
-            false => loader
-                .load_old(&chunk.payload, remembered)
-                .map_err(|why| chunk_error(pack, entry, why))?,
+            false => {
+                loader.load_old(&chunk.payload, remembered).map_err(|why| chunk_error(pack, entry, why))?
+            }
         }
     }
     Ok(Loaded::State(Box::new(loader.finish()?)))

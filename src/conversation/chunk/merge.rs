@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 
 use super::{
-    CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MIXED_TEXT_BYTES, MessageV1, Saved,
-    continuing, finish,
+    CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MIXED_TEXT_BYTES, MessageV1,
+    Saved, continuing, finish,
 };
 use crate::conversation::codec;
 

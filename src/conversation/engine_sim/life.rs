@@ -142,8 +142,8 @@ impl Life {
                 Err(why) => return Err(Stop::Broken(format!("{key}: {why}"))),
             };
             model.check(key, loaded.as_ref().map(|resident| &resident.state), &old).map_err(Stop::Broken)?;
-            let resident = loaded
-                .unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
+            let resident =
+                loaded.unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
             self.loaded_in_part += u64::from(resident.state.history.newest_old() > 0);
             let (durable, saved_lsn) = (durable_of(&resident.state), resident.saved_lsn);
             let durable_lsn = resident.state.applied_lsn;
@@ -151,6 +151,9 @@ impl Life {
         }
         let hot = self.hot.get_mut(key).expect("just inserted");
         hot.resident.state.history.erase_through(hot.durable.recalls);
+        if self.sabotage == Sabotage::UnsavedLetGo {
+            hot.resident.state.history.trim(u32::MAX);
+        }
         self.trimmed += u64::from(hot.resident.trim(hot.saved_lsn));
         Ok(Some(hot))
     }

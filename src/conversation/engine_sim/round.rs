@@ -44,6 +44,8 @@ pub(super) enum Sabotage {
     ListedTooLate,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
+    /// Old messages leave memory before a pack has them.
+    UnsavedLetGo,
 }
 
 /// How often the cases came up that the test is for.
@@ -381,6 +383,9 @@ impl Round {
             let decided = request.decide(state, &key, &old, durable, self.now_ns);
             if let Ok(Decided::Needs(missing)) = decided {
                 match life.read_old(&key, &missing)? {
+                    Some(more) if more.is_empty() => {
+                        return Err(Stop::Broken(format!("{key}: {missing:?} is nowhere")));
+                    }
                     Some(more) => old.extend(more),
                     None => return Ok(()),
                 }
@@ -444,9 +449,16 @@ impl Round {
         let index = self.random.random_range(0..60);
         let call = match self.random.random_range(0..100) {
             0..60 => {
-                let bytes = if self.chance(15) { 2500 } else { self.random.random_range(1..120) };
-                let client_msg_id = self.random.random_range(0..200).to_string();
-                let msg = char::from(self.random.random_range(b'a'..=b'z')).to_string().repeat(bytes);
+                // Some say the same under the same id: retries.
+                let id = self.random.random_range(0..60_u8);
+                let is_plain = self.chance(50);
+                let bytes = match self.chance(15) {
+                    true => 2500,
+                    false if is_plain => 1 + usize::from(id),
+                    false => self.random.random_range(1..120),
+                };
+                let letter = if is_plain { b'a' + id % 26 } else { self.random.random_range(b'a'..=b'z') };
+                let (msg, client_msg_id) = (char::from(letter).to_string().repeat(bytes), id.to_string());
                 Wish::Send(Draft { msg, extra: String::new(), client_msg_id })
             }
             60..72 => Wish::Recall(index),

@@ -25,6 +25,7 @@ mod erasing;
 mod faults;
 mod loading;
 mod merging;
+mod paging;
 mod passivating;
 mod restarting;
 
