@@ -185,3 +185,69 @@ fn a_long_history_takes_no_more_memory_than_its_recent_part() {
     assert!(most <= after_some + after_some / 20, "{after_some} bytes grew to {most}");
     assert_eq!(history.newest_message(), 200_000);
 }
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// A message an hour from the first hour on.
+fn hourly(messages: u32, options: Options) -> History {
+    let mut history = History::new(options);
+    for index in 1..=messages {
+        history.push(at(u64::from(index) * HOUR_NS, ""));
+    }
+    history
+}
+
+fn kept_from(history: &mut History, rules: retention::Options, newest: u32, now_ns: u64) -> u32 {
+    assert_eq!(history.retain(&rules, newest, now_ns, Old::NONE), None);
+    history.kept_from()
+}
+
+#[test]
+fn the_oldest_that_is_kept_is_counted_from_the_newest_durable_message() {
+    let mut history = hourly(100, Options::default());
+    let rules = retention::Options { count: Some(30), age: None };
+    assert_eq!(kept_from(&mut history, retention::Options::default(), 100, u64::MAX), 1);
+    assert_eq!(kept_from(&mut history, rules, 20, 0), 1);
+    assert_eq!(kept_from(&mut history, rules, 90, 0), 61);
+    assert_eq!(kept_from(&mut history, rules, 100, 0), 71);
+    let more = retention::Options { count: Some(60), age: None };
+    assert_eq!(kept_from(&mut history, more, 100, 0), 71, "never back");
+}
+
+#[test]
+fn ages_count_in_whole_hours_and_both_rules_hold() {
+    let mut history = hourly(100, Options::default());
+    let rules = retention::Options { count: None, age: Some(Duration::from_hours(24)) };
+    assert_eq!(kept_from(&mut history, rules, 100, 10 * HOUR_NS), 1);
+    assert_eq!(kept_from(&mut history, rules, 100, 74 * HOUR_NS), 50);
+    assert_eq!(kept_from(&mut history, rules, 100, 75 * HOUR_NS - 1), 50, "not within the hour");
+    assert_eq!(kept_from(&mut history, rules, 100, 75 * HOUR_NS), 51);
+    assert_eq!(kept_from(&mut history, rules, 100, 60 * HOUR_NS), 51, "never back, as clocks do");
+    let both = retention::Options { count: Some(20), ..rules };
+    assert_eq!(kept_from(&mut history, both, 100, 80 * HOUR_NS), 81);
+    assert_eq!(kept_from(&mut history, both, 100, 110 * HOUR_NS), 86);
+    assert_eq!(kept_from(&mut history, rules, 90, 500 * HOUR_NS), 91, "what is not durable is not counted");
+    assert_eq!(kept_from(&mut history, rules, 100, 500 * HOUR_NS), 101, "none is kept");
+}
+
+#[test]
+fn where_an_age_ends_among_old_messages_is_looked_up_once_an_hour() {
+    let mut history = hourly(400, FEW);
+    let evidence = history.clone();
+    assert!(history.trim(400));
+    assert_eq!(history.newest_old(), 300);
+    let rules = retention::Options { count: None, age: Some(Duration::from_hours(200)) };
+    let missing = history.retain(&rules, 400, 420 * HOUR_NS, Old::NONE).expect("it is not in memory");
+    assert!(missing.0.contains(&220), "{missing:?}");
+    let mut old = Old::default();
+    old.add(std::sync::Arc::new(evidence));
+    assert_eq!(history.retain(&rules, 400, 420 * HOUR_NS, &old), None);
+    assert_eq!(history.kept_from(), 220);
+    assert_eq!(kept_from(&mut history, rules, 400, 421 * HOUR_NS - 1), 220, "nothing to look up");
+    assert!(history.retain(&rules, 400, 421 * HOUR_NS, Old::NONE).is_some());
+    assert_eq!(kept_from(&mut history, rules, 400, 550 * HOUR_NS), 350, "it ends in memory");
+    let mut gone = Old::default();
+    gone.note_gone(360, 370);
+    assert_eq!(history.retain(&retention::Options::default(), 400, 0, &gone), None);
+    assert_eq!(history.kept_from(), 371, "what packs do not have is not kept");
+}

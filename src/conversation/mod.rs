@@ -51,6 +51,7 @@ pub mod publisher;
 pub(crate) mod record;
 pub mod recovery;
 mod resident;
+pub mod retention;
 pub mod start;
 pub mod state;
 

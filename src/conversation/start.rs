@@ -20,6 +20,7 @@ use super::paging::Paging;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
+use super::retention;
 use super::{Conversations, Shared};
 use crate::snapshot;
 use crate::telemetry::Metrics;
@@ -44,6 +45,8 @@ pub struct Options {
     pub recall_window: Option<Duration>,
     /// How much of a long conversation is in memory.
     pub history: history::Options,
+    /// How much of a conversation is kept.
+    pub retention: retention::Options,
 }
 
 /// Why the conversations do not start.
@@ -144,6 +147,7 @@ pub fn start(
         dirty: dirty.clone(),
         recall_window: options.recall_window,
         history: options.history,
+        retention: options.retention,
         epoch,
         count: recovered.conversations.into(),
     };
@@ -156,7 +160,8 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
+    let compaction =
+        Compaction::start(options.compaction, options.retention, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
     let paging = Paging::new(archive.clone());
     let checkpoints = desk.open(Checkpointer {

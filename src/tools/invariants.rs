@@ -34,7 +34,8 @@ fn messages(state: &State, broken: &mut Vec<String>) {
             Some(_) => {}
             None => broken.push(format!("message {index} has no sender")),
         }
-        if message.erased != (message.recall_index != 0) {
+        // What is not kept may be there for its id only.
+        if index >= state.history.kept_from() && message.erased != (message.recall_index != 0) {
             broken.push(format!(
                 "the text of message {index} is gone without a recall, or there in spite of one"
             ));
@@ -63,6 +64,10 @@ fn shares_its_id<'a>(ids: &mut Ids<'a>, index: u32, message: &Stored<'a>) -> boo
 fn recalls(state: &State, broken: &mut Vec<String>) {
     for recall_index in 1..=state.history.newest_recall() {
         let msg_index = state.history.recalled_by(recall_index).unwrap_or(0);
+        if msg_index <= state.history.newest_old() && msg_index > 0 {
+            // Retention took the message.
+            continue;
+        }
         let names_back = state.history.message(msg_index).is_some_and(|it| it.recall_index == recall_index);
         if !names_back {
             broken.push(format!("recall {recall_index} and message {msg_index} contradict each other"));
@@ -126,7 +131,10 @@ pub(super) fn difference(a: &State, b: &State) -> Option<String> {
     if a.participants.rows() != b.participants.rows() || a.group != b.group {
         return Some("participants".into());
     }
-    if let Some(index) = (1..=heads(a).0).find(|index| a.history.message(*index) != b.history.message(*index))
+    // Retention may have taken more of one than of the other.
+    let kept_from = a.history.kept_from().max(b.history.kept_from());
+    if let Some(index) =
+        (kept_from..=heads(a).0).find(|index| a.history.message(*index) != b.history.message(*index))
     {
         return Some(format!("message {index}"));
     }

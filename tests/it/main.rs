@@ -26,6 +26,7 @@ mod pulling;
 mod rate;
 mod recalling;
 mod restarts;
+mod retention;
 mod retrying;
 mod settings;
 mod slow;

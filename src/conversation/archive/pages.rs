@@ -78,9 +78,12 @@ impl Archive {
     pub(crate) fn read_old(&self, key: &ConversationKey, span: &RangeInclusive<u32>) -> Result<Old, Error> {
         let bytes = encode_key(key);
         let mut old = Old::default();
+        let mut first = None;
         for pack in self.packs().iter() {
             for entry in pack.entries_of(&bytes).iter().filter(|entry| entry.kind == chunk::KIND) {
-                let (before, last) = Summary::from_numbers(entry.summary).messages;
+                let Summary { messages: (before, last), hollow, .. } = Summary::from_numbers(entry.summary);
+                let gone = *first.get_or_insert(before);
+                old.note_gone(gone, if hollow { last } else { 0 });
                 if before < *span.end() && last >= *span.start() && before < last {
                     old.extend(self.read_chunk(pack, entry, &bytes)?);
                 }
