@@ -36,7 +36,7 @@ fn retry_all(chat: &Chat<'_>) -> Vec<Value> {
         let answer = chat.call("send", &fields).ok();
         assert_eq!((&answer["duplicate"], &answer["msg_index"]), (&json!(true), &json!(number)));
         let other = json!({"msg": "other", "client_msg_id": id_of(number)});
-        if number % 10 != 0 {
+        if !number.is_multiple_of(10) {
             chat.call("send", &other).assert_error(409, 20003);
         }
         answer
