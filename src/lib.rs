@@ -28,6 +28,8 @@ pub mod data_dir;
 pub mod disk;
 pub mod exit;
 pub mod http;
+pub mod inbox;
+pub mod live;
 pub mod message;
 pub mod node;
 pub mod snapshot;

@@ -14,9 +14,10 @@ use tracing::error;
 
 use super::admission::Permit;
 use super::archive::Archive;
+use super::audience::{self, Audience};
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
-use super::completion::{Outcome, Reply, Ticket};
+use super::completion::{Deliveries, Outcome, Reply, Ticket};
 use super::durable::DurableHead;
 use super::group;
 use super::history;
@@ -25,6 +26,10 @@ use super::record::{Record, extend_hash};
 use super::resident::Resident;
 use super::retention;
 use super::state::{Decision, Durable, Pulled, State};
+use crate::inbox::delivery::Delivery;
+use crate::inbox::newcomers::Newcomers;
+use crate::inbox::{Inbox, Inboxes};
+use crate::live::{Content, Event};
 use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
 use crate::wal::{Reason, Wal};
 
@@ -42,6 +47,10 @@ pub(crate) struct Context {
     pub(crate) epoch: u32,
     /// Conversations in which something has happened, in memory or not.
     pub(crate) count: AtomicUsize,
+    /// Who is looking.
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) newcomers: Newcomers,
+    pub(crate) deliveries: Deliveries,
 }
 
 /// What a caller wants of a conversation.
@@ -51,12 +60,26 @@ pub(crate) enum Request {
     Recall(u32),
     Ack(u32),
     Pull(Pull),
-    CreateGroup { name: String, members: Vec<UserId> },
+    CreateGroup {
+        name: String,
+        members: Vec<UserId>,
+    },
     AddMembers(Vec<UserId>),
     KickMembers(Vec<UserId>),
     LeaveGroup,
     GroupInfo,
-    Members { cursor: String, count: u32 },
+    Members {
+        cursor: String,
+        count: u32,
+    },
+    /// The inbox hears from here on what happens; the answer is where the conversation stands for
+    /// its user.
+    Join(Arc<Inbox>),
+    Acks,
+    Signal {
+        kind: Box<str>,
+        data: Box<str>,
+    },
 }
 
 /// One call in the mailbox.
@@ -83,6 +106,8 @@ pub(crate) enum Message {
     Call(Call),
     /// The snapshot wants the next chunks behind what it has.
     Collect { saved: Saved, to: oneshot::Sender<Vec<Chunk>>, permit: Permit },
+    /// The inbox is closed.
+    Part(Arc<Inbox>),
     /// For tests of what a bug in here may cost.
     #[cfg(test)]
     Panic,
@@ -114,6 +139,7 @@ pub(crate) struct Residence {
     context: Arc<Context>,
     head: Arc<DurableHead>,
     resident: Resident,
+    audience: Audience,
 }
 
 impl Actor for Conversation {
@@ -129,9 +155,10 @@ impl Actor for Conversation {
         let Start { context, head, origin } = start;
         let resident = match origin {
             Origin::New => Resident::new(State::with((*head.key).clone(), context.history)),
-            Origin::Archive => load(&context, &head.key).await?,
+            Origin::Archive => load(&context, &head).await?,
         };
-        let residence = Residence { context, head, resident };
+        let audience = Audience::find(&context.inboxes, &resident.state);
+        let residence = Residence { context, head, resident, audience };
         residence.head.weigh(residence.state().bytes());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
@@ -148,6 +175,10 @@ impl Actor for Conversation {
         match message {
             Message::Call(call) => residence.call(call),
             Message::Collect { saved, to, permit } => residence.collect(saved, to, permit),
+            Message::Part(inbox) => {
+                residence.audience.part(&inbox);
+                Ok(())
+            }
             #[cfg(test)]
             Message::Panic => panic!("as a test wanted"),
         }
@@ -200,6 +231,9 @@ impl Residence {
             Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
             Request::GroupInfo => self.group_info(&key, &caller, reply),
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
+            Request::Join(inbox) => self.join(inbox, reply),
+            Request::Acks => self.acks(&caller, reply),
+            Request::Signal { kind, data } => self.signal(&caller, kind, data, reply),
         }
     }
 
@@ -327,6 +361,46 @@ impl Residence {
         self.settle(page, |page| Outcome::Members(Box::new(page)), reply)
     }
 
+    fn join(&mut self, inbox: Arc<Inbox>, reply: Reply) -> Result<(), ActorProcessingErr> {
+        let standing = self.state().standing_of(&inbox.user);
+        if standing.is_some() {
+            self.audience.join(inbox);
+        }
+        self.answer_when_durable(Outcome::Standing(standing.map(Box::new)), reply);
+        Ok(())
+    }
+
+    fn acks(&mut self, caller: &Caller, reply: Reply) -> Result<(), ActorProcessingErr> {
+        let cursors = self.state().read_cursors(&caller.user).map(Decision::Already);
+        self.settle(cursors, Outcome::Cursors, reply)
+    }
+
+    /// Never stored, so it goes past the log.
+    fn signal(
+        &mut self,
+        caller: &Caller,
+        kind: Box<str>,
+        data: Box<str>,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Err(rejection) = self.state().admit(&caller.user) {
+            reply.send(Err(rejection));
+            return Ok(());
+        }
+        let Durable { messages, recalls } = self.head.durable();
+        let content = Content::Signal { user: caller.user.clone(), kind, data };
+        let event = Event::new(self.state().key.clone(), messages, recalls, content);
+        let Reply { to, permit } = reply;
+        self.context.deliveries.give(vec![Delivery {
+            listeners: self.audience.listeners(),
+            lsn: None,
+            events: vec![Arc::new(event)],
+            permit,
+        }]);
+        let _ = to.send(Ok(Outcome::Done));
+        Ok(())
+    }
+
     /// Turns a decision into an append, a barrier or an answer.
     fn settle<T>(
         &mut self,
@@ -351,17 +425,19 @@ impl Residence {
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         self.mark_dirty();
+        let news = self.audience.prepare(&self.context, &self.resident.state, record);
         let kind = record.kind();
         let payload = record.encode();
         let hash = extend_hash(self.state().hash, kind, &payload);
         let durable = self.heads_with(record);
-        let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, reply };
+        let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, news, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
                 if !self.state().has_begun() {
                     self.context.count.fetch_add(1, Ordering::Relaxed);
                 }
                 self.resident.state.apply(record, lsn.0, hash)?;
+                self.audience.settle();
                 self.head.weigh(self.state().bytes());
                 Ok(())
             }
@@ -401,7 +477,8 @@ impl Residence {
             return reply.send(Ok(outcome));
         }
         let barrier_lsn = Some(self.state().applied_lsn);
-        let ticket = Ticket { head: self.head.clone(), durable: self.heads(), barrier_lsn, outcome, reply };
+        let (head, durable, news) = (self.head.clone(), self.heads(), None);
+        let ticket = Ticket { head, durable, barrier_lsn, outcome, news, reply };
         if let Err(refused) = self.context.log.barrier(ticket) {
             refuse(refused.ticket.reply, refused.reason);
         }
@@ -409,13 +486,19 @@ impl Residence {
 }
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
-async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
-    let (archive, of) = (context.archive.clone(), key.clone());
-    match tokio::task::spawn_blocking(move || archive.load(&of, now_ns())).await? {
+async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, ActorProcessingErr> {
+    let (with, key, of) = (context.clone(), &head.key, head.key.clone());
+    // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
+    let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
+    let archive = context.archive.clone();
+    match tokio::task::spawn_blocking(move || archive.load(&of, now_ns(), tell)).await? {
         Ok(Some(resident)) => Ok(resident),
         Ok(None) => Ok(Resident::new(State::with((**key).clone(), context.history))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
+            if why.is_damage() {
+                head.mark_damaged();
+            }
             Err(why.into())
         }
     }

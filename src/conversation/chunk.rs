@@ -8,6 +8,7 @@
 use bincode::{BorrowDecode, Encode};
 
 pub(crate) use self::merge::{Merger, Retention};
+pub(crate) use self::people::people_in;
 
 use super::codec;
 use super::history::{History, Mark, Stored};
@@ -17,6 +18,7 @@ use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::message::{ConversationKey, Duty, UserId};
 
 mod merge;
+mod people;
 
 /// Texts per chunk after which the next one begins. Small enough that encoding one does not delay
 /// its conversation noticeably (about 1 ms), large enough that headers do not count.

@@ -18,11 +18,11 @@ use tracing::{error, info};
 
 use super::actor::now_ns;
 use super::archive::Archive;
-use super::checkpoint::meta_of;
 use super::chunk::{Merger, Retention, Summary};
+use super::people::{ConversationPack, SYNC_BYTES, is_block};
 use super::publisher::{self, Publisher};
 use super::{history, retention};
-use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader, PackWriter};
+use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader};
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl Compactor {
 
 /// A pack in the making.
 struct Merging<'a> {
-    pack: PackWriter,
+    pack: ConversationPack,
     synced_bytes: u64,
     started: Instant,
     /// `None` at full speed.
@@ -283,10 +283,6 @@ struct Merging<'a> {
     /// The packs before the run.
     older: &'a [Arc<PackReader>],
 }
-
-/// Written bytes after which the pack is synced, so that no sync is so long that a commit behind it
-/// is noticed.
-const SYNC_BYTES: u64 = 4 << 20;
 
 impl Merging<'_> {
     /// Writes one conversation of the run (or the few that share a hash).
@@ -306,7 +302,7 @@ impl Merging<'_> {
             let merger = mergers.get_mut(&chunk.meta.key).expect("surveyed above");
             let merged = merger.merge(chunk.meta.applied_lsn, &chunk.payload).map_err(unreadable(pack))?;
             for chunk_out in merged {
-                self.pack.add(&meta_of(&chunk_out, chunk.meta.key.clone()), &chunk_out.payload)?;
+                self.pack.add(&chunk.meta.key, &chunk_out)?;
             }
             self.keep_pace()?;
         }
@@ -360,9 +356,12 @@ where
     move |why| Error::Unreadable { pack, why: Box::new(why) }
 }
 
+/// Chunks of a merged pack that are left to its people blocks: packs that are older than blocks bring none.
+const BLOCKS_MAX: usize = PACK_CHUNKS_MAX / 8;
+
 /// The first pack from which on one pack holds all chunks.
 fn first_that_fits(packs: &[Arc<PackReader>]) -> usize {
-    let mut room = PACK_CHUNKS_MAX as u64;
+    let mut room = (PACK_CHUNKS_MAX - BLOCKS_MAX) as u64;
     for (number, pack) in packs.iter().enumerate().rev() {
         match room.checked_sub(pack.info().chunks) {
             Some(rest) => room = rest,
@@ -396,7 +395,8 @@ type PlaceInRun = (usize, IndexEntry);
 fn by_conversation(run: &[Arc<PackReader>]) -> BTreeMap<u128, Vec<PlaceInRun>> {
     let mut places = BTreeMap::<u128, Vec<PlaceInRun>>::new();
     for (number, pack) in run.iter().enumerate() {
-        for entry in pack.entries() {
+        // The people blocks are made anew from what is merged.
+        for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
             places.entry(entry.key_hash).or_default().push((number, *entry));
         }
     }

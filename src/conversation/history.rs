@@ -159,6 +159,12 @@ impl History {
         self.before + self.rows.len() as u32
     }
 
+    /// When the newest message was sent, in memory or not.
+    pub(crate) fn newest_message_ns(&self) -> Option<u64> {
+        let in_memory = self.rows.last().map(|row| row.timestamp_ns);
+        in_memory.or_else(|| self.marks.last().map(|mark| mark.timestamp_ns))
+    }
+
     /// Newest recall; 0 when there is none.
     pub(crate) fn newest_recall(&self) -> u32 {
         self.recalls.len() as u32
@@ -273,6 +279,12 @@ impl History {
     pub(crate) fn recall_of(&self, msg_index: u32) -> u32 {
         let found = self.recalled.binary_search_by_key(&msg_index, |recall| self.message_of(*recall));
         found.map_or(0, |place| self.recalled[place])
+    }
+
+    /// How many messages behind this one were recalled.
+    pub(crate) fn recalled_behind(&self, msg_index: u32) -> u32 {
+        let up_to = self.recalled.partition_point(|recall| self.message_of(*recall) <= msg_index);
+        (self.recalled.len() - up_to) as u32
     }
 
     fn place_of(&self, msg_index: u32) -> Option<usize> {

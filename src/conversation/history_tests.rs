@@ -251,3 +251,15 @@ fn where_an_age_ends_among_old_messages_is_looked_up_once_an_hour() {
     assert_eq!(history.retain(&retention::Options::default(), 400, 0, &gone), None);
     assert_eq!(history.kept_from(), 371, "what packs do not have is not kept");
 }
+
+#[test]
+fn recalled_messages_behind_any_one_are_counted_whatever_their_order() {
+    let mut history = History::default();
+    (0..10).for_each(|_| history.push(message("", "text", "")));
+    for (recalled, index) in [7, 2, 9, 8, 1].into_iter().zip(1..) {
+        history.push_recall(recalled);
+        assert_eq!(history.recalled_behind(0), index);
+    }
+    let behind: Vec<_> = (0..=10).map(|index| history.recalled_behind(index)).collect();
+    assert_eq!(behind, [5, 4, 3, 3, 3, 3, 3, 2, 1, 0, 0]);
+}

@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use self::actor::{Call, Message, Request};
+use self::actor::{Call, Context, Message, Request};
 use self::admission::Admission;
 use self::arrivals::Arrivals;
 use self::completion::{Outcome, Reply};
@@ -29,6 +29,7 @@ mod actor;
 pub mod admission;
 pub mod archive;
 mod arrivals;
+mod audience;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
@@ -47,9 +48,12 @@ mod old;
 mod paging;
 pub(crate) mod participants;
 pub mod passivation;
+pub(crate) mod people;
 pub mod publisher;
+pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
+pub mod reload;
 mod resident;
 pub mod retention;
 pub mod start;
@@ -65,9 +69,12 @@ pub struct Conversations {
 }
 
 struct Shared {
+    context: Arc<Context>,
     directory: Arc<Directory>,
     admission: Arc<Admission>,
     arrivals: Arc<Arrivals>,
+    /// Inboxes being read at a time.
+    reading: Semaphore,
     paging: Paging,
     /// Becomes true when the node drains; waiting pulls then answer with what there is.
     draining: watch::Receiver<bool>,
@@ -219,6 +226,11 @@ impl Conversations {
             Outcome::Info(info) => Ok(*info),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Changes only when a restore took history back.
+    pub fn epoch(&self) -> u32 {
+        self.shared.epoch
     }
 
     /// Calls in flight now.

@@ -19,10 +19,10 @@ use super::transcript::{
 };
 use crate::config::limits::{BODY_BYTES, CLIENT_MSG_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX};
 use crate::conversation::Place;
-use crate::conversation::checkpoint::meta_of;
 use crate::conversation::chunk::{self, Saved};
 use crate::conversation::history::Stored;
 use crate::conversation::participants::{Membership, Participant};
+use crate::conversation::people::ConversationPack;
 use crate::conversation::record::encode_key;
 use crate::conversation::recovery::{Recovered, recover};
 use crate::conversation::state::{GroupFacts, State};
@@ -134,7 +134,7 @@ struct Import<'a> {
     place: &'a Place,
     recovered: &'a Recovered,
     next_number: u64,
-    pack: Option<PackWriter>,
+    pack: Option<ConversationPack>,
     /// Finished, and named by no manifest yet.
     packs: Vec<PackInfo>,
     seen: HashSet<u128>,
@@ -223,7 +223,7 @@ impl<'a> Import<'a> {
         let (mut saved, mut complete) = (before, false);
         while !complete {
             for chunk in chunk::encode_next(state, saved) {
-                pack.add(&meta_of(&chunk, key.clone()), &chunk.payload)?;
+                pack.add(&key, &chunk)?;
                 (saved, complete) = (chunk.summary.after(), chunk.complete);
             }
         }
@@ -234,10 +234,11 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    fn begin_pack(&mut self) -> Result<PackWriter, snapshot::Error> {
+    fn begin_pack(&mut self) -> Result<ConversationPack, snapshot::Error> {
         let Place { disk, tmp_dir, snap_dir, store, .. } = self.place;
         let number = self.take_number();
-        PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, number)
+        let pack = PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, number)?;
+        Ok(ConversationPack::new(pack, *store))
     }
 
     fn take_number(&mut self) -> u64 {

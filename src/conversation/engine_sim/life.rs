@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::archive::{self, Archive};
-use super::super::checkpoint::{DirtyList, meta_of};
+use super::super::checkpoint::DirtyList;
 use super::super::chunk::{Merger, Retention, Saved, Summary};
 use super::super::old::{Missing, Old};
+use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
+use super::super::reload;
 use super::super::resident::Resident;
 use super::super::retention;
 use super::super::state::{Durable, State};
 use super::model::Model;
 use super::round::Sabotage;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, PackReader, PackWriter};
+use crate::snapshot::{self, PackReader};
 use crate::wal::{self, Lsn, Options, Refused, Sink, Stepped};
 
 /// What waits for a record: whose head moves, and to where.
@@ -39,19 +41,19 @@ struct Checkpoint {
     keys: BTreeSet<ConversationKey>,
     failed: BTreeSet<ConversationKey>,
     left: Vec<ConversationKey>,
-    pack: PackWriter,
+    pack: ConversationPack,
     saved: Vec<(ConversationKey, u64)>,
 }
 
 /// A merged pack that is not published yet, and what it was merged from.
 struct Merged {
     run: Vec<Arc<PackReader>>,
-    pack: PackWriter,
+    pack: ConversationPack,
 }
 
 pub(super) struct Life {
     pub(super) log: Log,
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     publisher: Publisher,
     dirty: DirtyList,
     pub(super) hot: BTreeMap<ConversationKey, Hot>,
@@ -176,7 +178,22 @@ impl Life {
         }
     }
 
-    /// An actor panics: what it knew is on the disk, and it is refused until a restart.
+    /// Somebody who is refused comes back; whether there was somebody.
+    pub(super) fn reload_one(&mut self, nth: usize) -> Result<bool, Stop> {
+        let Some(key) = self.quarantined.keys().nth(nth).cloned() else { return Ok(false) };
+        if self.sabotage != Sabotage::ReloadedWithoutLog {
+            match reload::hold_again(&self.publisher, &self.dirty, &key) {
+                Ok(()) => {}
+                // The log failed, or cannot be read this time.
+                Err(wal::Error::Io { .. } | wal::Error::Failed) => return Ok(false),
+                Err(why) => return Err(Stop::Broken(format!("{key} does not come back: {why}"))),
+            }
+        }
+        self.quarantined.remove(&key);
+        Ok(true)
+    }
+
+    /// An actor panics: what it knew is on its way to the disk, and it is refused until it comes back.
     pub(super) fn kill_one(&mut self, nth: usize) {
         let Some(key) = self.hot.keys().nth(nth).cloned() else { return };
         let hot = self.hot.remove(&key).expect("it is there");
@@ -230,7 +247,8 @@ impl Life {
         let mut newest = 0;
         for (lsn, (key, durable)) in std::mem::take(&mut *self.out.lock().expect("no panics")) {
             // Whoever has something in flight stays in memory, unless the actor died.
-            if let Some(hot) = self.hot.get_mut(&key) {
+            // One that came back has a head of its own, which began with all of it.
+            if let Some(hot) = self.hot.get_mut(&key).filter(|hot| hot.durable_lsn < lsn.0) {
                 (hot.durable, hot.durable_lsn) = (durable, lsn.0);
             }
             newest = lsn.0;
@@ -315,10 +333,7 @@ impl Life {
             let hot = self.hot.get_mut(key).expect("touched");
             let chunks = hot.resident.collect(saved);
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                checkpoint
-                    .pack
-                    .add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)
-                    .map_err(snapshot_failed)?;
+                checkpoint.pack.add(&key_bytes, chunk).map_err(snapshot_failed)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
@@ -397,10 +412,10 @@ impl Life {
         &self,
         older: &[Arc<PackReader>],
         run: &[Arc<PackReader>],
-    ) -> Result<PackWriter, snapshot::Error> {
+    ) -> Result<ConversationPack, snapshot::Error> {
         let mut places = BTreeMap::<u128, Vec<_>>::new();
         for pack in run {
-            for entry in pack.entries() {
+            for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
                 places.entry(entry.key_hash).or_default().push((pack, *entry));
             }
         }
@@ -421,7 +436,7 @@ impl Life {
                 let chunk = pack.chunk(entry)?;
                 let full = merger.merge(chunk.meta.applied_lsn, &chunk.payload).expect("chunks make sense");
                 for out in full {
-                    merged.add(&meta_of(&out, chunk.meta.key.clone()), &out.payload)?;
+                    merged.add(&chunk.meta.key, &out)?;
                 }
             }
         }
@@ -434,13 +449,13 @@ pub(super) fn load(
     key: &ConversationKey,
     now_ns: u64,
 ) -> Result<(Option<Resident>, Old), archive::Error> {
-    let loaded = archive.load(key, now_ns)?;
+    let loaded = archive.load(key, now_ns, |_| ())?;
     let newest_old = loaded.as_ref().map_or(0, |resident| resident.state.history.newest_old());
     Ok((loaded, archive.read_old(key, &(1..=newest_old))?))
 }
 
 fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
-    let (end, beginning) = (log.clone(), log.clone());
+    let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
     LogEnds {
         wait_for_disk: Box::new(move || {
             let mut log = end.lock().expect("no panics");
@@ -450,8 +465,7 @@ fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
             }
             Ok(log.durable_lsn())
         }),
-        // Only a backup looks at them, and none is taken here.
-        segments: Box::new(Vec::new),
+        segments: Box::new(move || all.lock().expect("no panics").segments()),
         remove_below: Box::new(move |lsn| beginning.lock().expect("no panics").remove_below(lsn)),
     }
 }

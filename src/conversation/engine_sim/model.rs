@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::archive::Archive;
+use super::super::archive::people::{Row, Whereabouts};
 use super::super::history::{self, is_remembered};
 use super::super::old::Old;
+use super::super::people::PeopleError;
 use super::super::record::{GroupChange, Record, extend_hash};
 use super::super::retention;
 use super::super::state::{Durable, State};
-use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt};
+use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt, UserId};
+use crate::snapshot;
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +60,11 @@ struct Plain {
     messages: Vec<PlainMessage>,
     recalls: Vec<u32>,
     cursors: BTreeMap<String, u32>,
-    members: BTreeSet<String>,
+    /// With the first message that each may read.
+    members: BTreeMap<String, u32>,
     hash: u128,
     last_lsn: u64,
+    newest_message_ns: u64,
 }
 
 impl Model {
@@ -95,7 +101,7 @@ impl Model {
         old: &Old,
         now_ns: u64,
     ) -> Result<(), String> {
-        let mut expected = self.plain(key);
+        let mut expected = self.plain(key, self.len());
         expected.erase_recalled();
         let found = state.map_or_else(Plain::default, |state| plain_of(state, old));
         let kept_from = state.map_or(1, |state| state.history.kept_from());
@@ -110,9 +116,65 @@ impl Model {
         }
     }
 
-    fn plain(&self, key: &ConversationKey) -> Plain {
+    /// Compares whose conversations an archive says these are with what the records say, for each of `users`. Whatever
+    /// is not in its packs is in its tail or, when `some_are_in_memory`, there.
+    pub(super) fn check_people(
+        &self,
+        archive: &Archive,
+        keys: &[ConversationKey],
+        users: &[UserId],
+        some_are_in_memory: bool,
+    ) -> Result<(), String> {
+        let last: Vec<Plain> = keys.iter().map(|key| self.plain(key, self.len())).collect();
+        for user in users {
+            let mut found = match archive.people_of(user) {
+                Ok(found) => found,
+                Err(PeopleError::Snapshot(why)) if matches!(*why, snapshot::Error::Io { .. }) => continue,
+                Err(why) => return Err(format!("{user}: {why}")),
+            };
+            let tail = archive.tail_conversations_of(user);
+            let mut expected = Vec::new();
+            for (key, last) in keys.iter().zip(&last) {
+                let row = found.iter().find(|row| row.key == *key).map(|row| row.applied_lsn);
+                let place = archive.place_of(key);
+                let saved = match place {
+                    // What is behind a row, the conversation itself has to be asked for.
+                    Whereabouts::InTail => row,
+                    Whereabouts::InPacks { applied_lsn } => Some(applied_lsn),
+                    Whereabouts::Absent => None,
+                };
+                if !some_are_in_memory && place != Whereabouts::InTail && saved.unwrap_or(0) != last.last_lsn
+                {
+                    return Err(format!("{key} ends with {} and is {place:?}", last.last_lsn));
+                }
+                expected.extend(saved.and_then(|lsn| self.row_of(key, user, lsn, last)));
+                let is_in = last.first_readable(key, user).is_some();
+                if is_in && !some_are_in_memory && row.is_none() && !tail.contains(key) {
+                    return Err(format!("nobody says that {user} is in {key}"));
+                }
+            }
+            found.sort_by(|a, b| a.key.cmp(&b.key));
+            expected.sort_by(|a, b| a.key.cmp(&b.key));
+            if found != expected {
+                return Err(format!("{user} is said to be in {found:?}\nand should be in {expected:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What packs that have a conversation up to this record are to say of a user.
+    fn row_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Option<Row> {
+        if saved == last.last_lsn {
+            return last.row_of(key, user, saved);
+        }
+        self.plain(key, saved).row_of(key, user, saved)
+    }
+
+    /// A conversation as its records up to `last` make it.
+    fn plain(&self, key: &ConversationKey, last: u64) -> Plain {
         let mut plain = Plain::default();
-        for (appended, lsn) in self.appended.iter().zip(1..).filter(|(appended, _)| appended.key == *key) {
+        let records = self.appended.iter().zip(1..=last);
+        for (appended, lsn) in records.filter(|(appended, _)| appended.key == *key) {
             let record = Record::decode(appended.kind, &appended.payload).expect("it was encoded here");
             plain.take_over(&record);
             plain.hash = extend_hash(plain.hash, appended.kind, &appended.payload);
@@ -132,7 +194,7 @@ impl Model {
         durable: Durable,
         now_ns: u64,
     ) -> Expected {
-        let plain = self.plain(key);
+        let plain = self.plain(key, self.len());
         let kept_from = plain.kept_from(&self.retention, durable.messages, now_ns);
         let newest = plain.messages.len() as u32;
         let same = plain.messages.iter().zip(1..).filter(|(message, index)| {
@@ -162,7 +224,7 @@ impl Model {
         durable: Durable,
         now_ns: u64,
     ) -> Option<(String, u32)> {
-        let plain = self.plain(key);
+        let plain = self.plain(key, self.len());
         if msg_index < plain.kept_from(&self.retention, durable.messages, now_ns) {
             return None;
         }
@@ -180,7 +242,7 @@ impl Model {
         page: &Page,
         now_ns: u64,
     ) -> Result<(), String> {
-        let plain = self.plain(key);
+        let plain = self.plain(key, self.len());
         let kept_from = plain.kept_from(&self.retention, durable.messages, now_ns);
         let is_pair = matches!(key, ConversationKey::Direct(..));
         if page.min_msg_index < kept_from || is_pair && page.min_msg_index != kept_from {
@@ -233,6 +295,7 @@ impl Plain {
                 });
                 assert_eq!(self.messages.len() as u32, send.msg_index, "indices are dense");
                 self.cursors.insert(send.sender.to_owned(), send.msg_index);
+                self.newest_message_ns = send.timestamp_ns;
             }
             Record::Recall(recall) => {
                 self.recalls.push(recall.msg_index);
@@ -266,9 +329,35 @@ impl Plain {
 
     /// A newcomer has nothing unread.
     fn come(&mut self, user: &str) {
-        if self.members.insert(user.to_owned()) {
-            self.cursors.insert(user.to_owned(), self.messages.len() as u32);
+        let newest = self.messages.len() as u32;
+        if !self.members.contains_key(user) {
+            self.members.insert(user.to_owned(), newest + 1);
+            self.cursors.insert(user.to_owned(), newest);
         }
+    }
+
+    /// The first message that a user may read; `None` when they are not in.
+    fn first_readable(&self, key: &ConversationKey, user: &UserId) -> Option<u32> {
+        match key {
+            ConversationKey::Direct(one, other) => {
+                (self.last_lsn > 0 && (user == one || user == other)).then_some(1)
+            }
+            ConversationKey::Group(_) => self.members.get(user.as_str()).copied(),
+        }
+    }
+
+    /// What packs that have this much are to say of a user.
+    fn row_of(&self, key: &ConversationKey, user: &UserId, applied_lsn: u64) -> Option<Row> {
+        Some(Row {
+            key: key.clone(),
+            read_cursor: self.cursors.get(user.as_str()).copied().unwrap_or(0),
+            readable_from: self.first_readable(key, user)?,
+            messages: self.messages.len() as u32,
+            recalls: self.recalls.len() as u32,
+            newest_message_ns: self.newest_message_ns,
+            greatest_recalled: self.recalls.iter().copied().max().unwrap_or(0),
+            applied_lsn,
+        })
     }
 
     fn go(&mut self, user: &str) {
@@ -292,15 +381,19 @@ fn plain_of(state: &State, old: &Old) -> Plain {
     });
     let rows = state.participants.rows();
     let read = rows.iter().filter(|row| row.read_cursor > 0);
-    let members = rows.iter().filter(|row| row.membership.is_some());
+    let members = state.participants.members();
     let recalls = 1..=state.history.newest_recall();
+    let messages: Vec<_> = messages.collect();
+    let newest_message_ns = messages.last().map_or(0, |newest| newest.timestamp_ns);
+    assert_eq!(state.newest_message_ns().unwrap_or(0), newest_message_ns, "also of what is not in memory");
     Plain {
-        messages: messages.collect(),
+        messages,
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
-        members: members.map(|row| row.user.as_str().to_owned()).collect(),
+        members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
+        newest_message_ns,
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) enum Sabotage {
     SnapshotAheadOfLog,
     /// A conversation enters the list of changed ones some time after its append.
     ListedTooLate,
+    /// A conversation whose actor died comes back without what only the log has.
+    ReloadedWithoutLog,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
     /// Old messages leave memory before a pack has them.
@@ -65,6 +67,8 @@ pub(super) struct Seen {
     faulty_recoveries: u64,
     full_disks: u64,
     quarantined: u64,
+    forced_rotations: u64,
+    reloaded: u64,
     trimmed: u64,
     loaded_in_part: u64,
     /// Calls that needed old messages, and what they came to.
@@ -77,7 +81,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 18] {
+    fn counts(&mut self) -> [&mut u64; 20] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -97,6 +101,8 @@ impl Seen {
             &mut self.old_retries,
             &mut self.old_ids_reused,
             &mut self.retained,
+            &mut self.forced_rotations,
+            &mut self.reloaded,
         ]
     }
 
@@ -242,6 +248,7 @@ impl Round {
             self.model.recovered(recovered.log.last_lsn.0, self.end, self.sync_failed)?;
             self.sync_failed = false;
             self.empty_tmp();
+            self.model.check_people(&recovered.archive, &self.keys, &USERS.map(user), false)?;
             if !self.chance(10) {
                 return Ok(recovered);
             }
@@ -316,7 +323,12 @@ impl Round {
             0..50 => self.call(life),
             50..68 => life.log.lock().expect("no panics").commit().map_err(Stop::Log),
             68..71 => self.sync(life),
-            71..73 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            71..72 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            72..73 => {
+                let begun = life.log.lock().expect("no panics").begin_segment();
+                self.seen.forced_rotations += u64::from(begun.is_ok());
+                Ok(())
+            }
             73..79 => {
                 // A spare that cannot be made is no failure of the log.
                 let _ = life.log.lock().expect("no panics").refill();
@@ -334,8 +346,12 @@ impl Round {
             }
             _ => {
                 life.list();
-                if self.chance(20) {
+                if self.chance(30) {
                     life.kill_one(self.random.random_range(0..5));
+                }
+                if self.chance(50) {
+                    let reloaded = life.reload_one(self.random.random_range(0..2))?;
+                    self.seen.reloaded += u64::from(reloaded);
                 }
                 Ok(())
             }
@@ -370,15 +386,27 @@ impl Round {
         // Others get their turns between two steps, but a checkpoint does end.
         let steps = if life.has_checkpoint() { self.random.random_range(1..=3) } else { 1 };
         for _ in 0..steps {
-            self.seen.checkpoints += u64::from(life.checkpoint(&mut self.model)?);
+            if life.checkpoint(&mut self.model)? {
+                self.seen.checkpoints += 1;
+                self.check_people(life)?;
+            }
         }
         Ok(())
     }
 
     fn compact(&mut self, life: &mut Life) -> Result<(), Stop> {
         let (first, for_good) = (self.random.random_range(0..3), self.chance(30));
-        self.seen.compactions += u64::from(life.compact(first, for_good)?);
+        if life.compact(first, for_good)? {
+            self.seen.compactions += 1;
+            self.check_people(life)?;
+        }
         Ok(())
+    }
+
+    /// New packs say of everybody what the ones before and the records say.
+    fn check_people(&self, life: &Life) -> Result<(), Stop> {
+        let checked = self.model.check_people(&life.archive, &self.keys, &USERS.map(user), true);
+        checked.map_err(Stop::Broken)
     }
 
     /// Somebody asks for something.
@@ -470,17 +498,15 @@ impl Round {
         let index = self.random.random_range(0..60);
         let call = match self.random.random_range(0..100) {
             0..60 => {
-                // Some say the same under the same id: retries.
-                let id = self.random.random_range(0..60_u8);
-                let is_plain = self.chance(50);
-                let bytes = match self.chance(15) {
-                    true => 2500,
-                    false if is_plain => 1 + usize::from(id),
-                    false => self.random.random_range(1..120),
+                let number = self.random.random_range(0..200u8);
+                // The same id mostly means the same text: a retry.
+                let (letter, bytes) = match self.chance(50) {
+                    true => (b'a' + number % 26, usize::from(number) + 1),
+                    false => (self.random.random_range(b'a'..=b'z'), self.random.random_range(1..120)),
                 };
-                let letter = if is_plain { b'a' + id % 26 } else { self.random.random_range(b'a'..=b'z') };
-                let (msg, client_msg_id) = (char::from(letter).to_string().repeat(bytes), id.to_string());
-                Wish::Send(Draft { msg, extra: String::new(), client_msg_id })
+                let bytes = if self.chance(15) { 2500 } else { bytes };
+                let msg = char::from(letter).to_string().repeat(bytes);
+                Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
             }
             60..72 => Wish::Recall(index),
             72..84 => Wish::Ack(index),

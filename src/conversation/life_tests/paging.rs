@@ -107,7 +107,7 @@ async fn recalls_again(life: &Life) -> Vec<Result<u32, Rejection>> {
 
 async fn newest_old(life: &Life) -> u32 {
     let (archive, key) = (life.conversations().shared.paging.archive.clone(), key("alice", &group("g")));
-    let resident = tokio::task::block_in_place(|| archive.load(&key, 0)).unwrap().unwrap();
+    let resident = tokio::task::block_in_place(|| archive.load(&key, 0, |_| ())).unwrap().unwrap();
     resident.state.history.newest_old()
 }
 
