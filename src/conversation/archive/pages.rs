@@ -68,6 +68,9 @@ impl Cache {
 
     fn forget(&self, key: &[u8]) {
         let (kept, bytes) = &mut *self.lock();
+        if *bytes == 0 {
+            return;
+        }
         kept.retain(|it| it.key != key);
         *bytes = kept.iter().map(|it| it.messages.bytes()).sum();
     }
