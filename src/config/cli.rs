@@ -256,6 +256,12 @@ pub(super) struct ServeFlags {
     /// Keep the log so long after it is no longer needed, for restores to a moment, or off [default: off]
     #[arg(long, value_name = "TIME")]
     keep_log: Option<String>,
+    /// Keep messages so many days, or off [default: off]
+    #[arg(long, value_name = "N")]
+    retain_days: Option<String>,
+    /// Keep the newest so many messages of each conversation, or off [default: off]
+    #[arg(long, value_name = "N")]
+    retain_count: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -325,6 +331,8 @@ impl ServeFlags {
             ("idle-after", one(self.idle_after)),
             ("memory-limit", one(self.memory_limit)),
             ("keep-log", one(self.keep_log)),
+            ("retain-days", one(self.retain_days)),
+            ("retain-count", one(self.retain_count)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

@@ -24,6 +24,7 @@ use super::history;
 use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
+use super::retention;
 use super::state::{Decision, Durable, Pulled, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) recall_window: Option<Duration>,
     /// How much of a long conversation is in memory.
     pub(crate) history: history::Options,
+    /// How much of a conversation is kept.
+    pub(crate) retention: retention::Options,
     /// Changes only when a restore took history back.
     pub(crate) epoch: u32,
     /// Conversations in which something has happened, in memory or not.
@@ -246,6 +249,12 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        // Only a retry looks at what was sent before.
+        let missing = if draft.client_msg_id.is_empty() { None } else { self.retain(old) };
+        if let Some(missing) = missing {
+            reply_unread(missing, Request::Send(draft), reply);
+            return Ok(());
+        }
         let decision = self.state().send(key, &caller.user, &draft, old, now_ns());
         if let Ok(Decision::Needs(missing)) = decision {
             reply_unread(missing, Request::Send(draft), reply);
@@ -262,6 +271,10 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Recall(msg_index), reply);
+            return Ok(());
+        }
         let window = self.context.recall_window;
         let newest = self.head.durable().messages;
         let decision = self.state().recall(key, &caller.user, msg_index, old, window, now_ns());
@@ -275,6 +288,14 @@ impl Residence {
             return Ok(());
         }
         self.settle(decision, Outcome::Recalled, reply)
+    }
+
+    /// Looks how much of the conversation is kept by now; what it has to see first.
+    fn retain(&mut self, old: &Old) -> Option<Missing> {
+        let retention = &self.context.retention;
+        let now_ns = if retention.is_off() { 0 } else { now_ns() };
+        let newest = self.head.durable().messages;
+        self.resident.state.history.retain(retention, newest, now_ns, old)
     }
 
     fn ack(
@@ -303,6 +324,10 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Pull(pull), reply);
+            return Ok(());
+        }
         match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
             Ok(Pulled::Page(mut page)) => {
                 page.epoch = self.context.epoch;
@@ -495,7 +520,7 @@ fn refuse(reply: Reply, reason: Reason) {
 }
 
 /// Unix time in nanoseconds; 0 before 1970, the end of time after 2554.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -256,7 +256,12 @@ fn load_chunk(
 ) -> Result<(), Error> {
     let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
     let result = match known {
-        true => loader.load(chunk.meta.applied_lsn, &chunk.payload),
+        true => loader.load(chunk.meta.applied_lsn, &chunk.payload).map(|()| {
+            let summary = Summary::from_numbers(entry.summary);
+            if summary.hollow {
+                loader.keep_behind(summary.messages.1);
+            }
+        }),
         false => Err(codec::Error::Impossible("kind or version").into()),
     };
     result.map_err(|why| chunk_error(pack, entry, why))

@@ -22,6 +22,7 @@ use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
 use super::recovery::Recovered;
 use super::reload::{self, Reloading};
+use super::retention;
 use super::{Conversations, Shared};
 use crate::inbox::Inboxes;
 use crate::inbox::newcomers::Newcomers;
@@ -50,6 +51,8 @@ pub struct Options {
     pub recall_window: Option<Duration>,
     /// How much of a long conversation is in memory.
     pub history: history::Options,
+    /// How much of a conversation is kept.
+    pub retention: retention::Options,
 }
 
 /// Why the conversations do not start.
@@ -170,6 +173,7 @@ pub fn start(
         dirty: dirty.clone(),
         recall_window: options.recall_window,
         history: options.history,
+        retention: options.retention,
         epoch,
         count: recovered.conversations.into(),
         inboxes: Arc::new(Inboxes::default()),
@@ -187,7 +191,8 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
+    let compaction =
+        Compaction::start(options.compaction, options.retention, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
     let paging = Paging::new(archive.clone());
     let reloading = Reloading {

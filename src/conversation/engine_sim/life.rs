@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::archive::{self, Archive};
 use super::super::checkpoint::DirtyList;
-use super::super::chunk::{Merger, Saved};
+use super::super::chunk::{Merger, Retention, Saved, Summary};
 use super::super::old::{Missing, Old};
 use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
@@ -14,6 +14,7 @@ use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
 use super::super::reload;
 use super::super::resident::Resident;
+use super::super::retention;
 use super::super::state::{Durable, State};
 use super::model::Model;
 use super::round::Sabotage;
@@ -65,6 +66,7 @@ pub(super) struct Life {
     /// Under sabotage: not yet in the list.
     unlisted: Vec<ConversationKey>,
     pub(super) now_ns: u64,
+    pub(super) retention: retention::Options,
     /// How often old messages left memory, and how many conversations came without theirs.
     pub(super) trimmed: u64,
     pub(super) loaded_in_part: u64,
@@ -119,6 +121,7 @@ impl Life {
             sabotage,
             unlisted: Vec::new(),
             now_ns: 0,
+            retention: retention::Options::default(),
             trimmed: 0,
             loaded_in_part: 0,
         })
@@ -143,7 +146,8 @@ impl Life {
                 }
                 Err(why) => return Err(Stop::Broken(format!("{key}: {why}"))),
             };
-            model.check(key, loaded.as_ref().map(|resident| &resident.state), &old).map_err(Stop::Broken)?;
+            let state = loaded.as_ref().map(|resident| &resident.state);
+            model.check(key, state, &old, self.now_ns).map_err(Stop::Broken)?;
             let resident =
                 loaded.unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
             self.loaded_in_part += u64::from(resident.state.history.newest_old() > 0);
@@ -153,6 +157,9 @@ impl Life {
         }
         let hot = self.hot.get_mut(key).expect("just inserted");
         hot.resident.state.history.erase_through(hot.durable.recalls);
+        if self.sabotage == Sabotage::UnsavedLetGo {
+            hot.resident.state.history.trim(u32::MAX);
+        }
         self.trimmed += u64::from(hot.resident.trim(hot.saved_lsn));
         Ok(Some(hot))
     }
@@ -384,11 +391,12 @@ impl Life {
     pub(super) fn compact(&mut self, first: usize, for_good: bool) -> Result<bool, Stop> {
         let Some(Merged { run, pack }) = self.merged.take() else {
             let packs = self.archive.packs();
-            let run = packs[first.min(packs.len())..].to_vec();
+            let (older, run) = packs.split_at(first.min(packs.len()));
+            let run = run.to_vec();
             if run.is_empty() {
                 return Ok(false);
             }
-            self.merged = match self.merge(&run) {
+            self.merged = match self.merge(older, &run) {
                 Ok(pack) => Some(Merged { run, pack }),
                 Err(why) => tolerate(&why).map(|()| None)?,
             };
@@ -400,7 +408,11 @@ impl Life {
         }
     }
 
-    fn merge(&self, run: &[Arc<PackReader>]) -> Result<ConversationPack, snapshot::Error> {
+    fn merge(
+        &self,
+        older: &[Arc<PackReader>],
+        run: &[Arc<PackReader>],
+    ) -> Result<ConversationPack, snapshot::Error> {
         let mut places = BTreeMap::<u128, Vec<_>>::new();
         for pack in run {
             for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
@@ -410,8 +422,15 @@ impl Life {
         let mut merged = self.publisher.create_pack()?;
         for places in places.into_values() {
             let mut merger = Merger::default();
+            let hash = places[0].1.key_hash;
+            let is_whole =
+                !older.iter().any(|pack| pack.entries().iter().any(|entry| entry.key_hash == hash));
+            if is_whole {
+                merger = Merger::with(Retention::new(self.retention, self.archive.history, self.now_ns));
+            }
             for (pack, entry) in &places {
-                merger.survey(&pack.chunk(entry)?.payload).expect("chunks make sense");
+                let is_hollow = Summary::from_numbers(entry.summary).hollow;
+                merger.survey(&pack.chunk(entry)?.payload, is_hollow).expect("chunks make sense");
             }
             for (pack, entry) in &places {
                 let chunk = pack.chunk(entry)?;

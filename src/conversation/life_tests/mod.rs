@@ -27,6 +27,7 @@ mod faults;
 mod listing;
 mod loading;
 mod merging;
+mod paging;
 mod passivating;
 mod people;
 mod reloading;
