@@ -42,6 +42,20 @@ pub enum Verb {
     Ack,
     /// `/im.chat/pull`
     Pull,
+    /// `/im.chat/list`
+    List,
+    /// `/im.chat/sync`
+    Sync,
+    /// `/im.chat/acks`
+    Acks,
+    /// `/im.chat/signal`
+    Signal,
+    /// `/im.chat/online`
+    Online,
+    /// `/im.chat/stream`: opening one
+    Stream,
+    /// A resume on a stream
+    Resume,
     /// `/im.group/create`
     GroupCreate,
     /// `/im.group/info`
@@ -58,11 +72,18 @@ pub enum Verb {
     Unknown,
 }
 
-const VERBS: [(Verb, &str); 11] = [
+const VERBS: [(Verb, &str); 18] = [
     (Verb::Send, "send"),
     (Verb::Recall, "recall"),
     (Verb::Ack, "ack"),
     (Verb::Pull, "pull"),
+    (Verb::List, "list"),
+    (Verb::Sync, "sync"),
+    (Verb::Acks, "acks"),
+    (Verb::Signal, "signal"),
+    (Verb::Online, "online"),
+    (Verb::Stream, "stream"),
+    (Verb::Resume, "resume"),
     (Verb::GroupCreate, "group_create"),
     (Verb::GroupInfo, "group_info"),
     (Verb::GroupMembers, "group_members"),
@@ -95,6 +116,11 @@ struct VerbLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -203,6 +229,16 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Open connections to the public API.
     pub connections: Gauge,
+    /// Open WebSockets.
+    pub websockets: Gauge,
+    /// Open streams of server-sent events.
+    pub event_sources: Gauge,
+    /// Events given to streams.
+    pub stream_events: Counter,
+    /// Queues of slow streams that collapsed into "behind".
+    pub stream_behind: Counter,
+    /// WebSockets closed because the client took nothing any more, or said nothing.
+    pub stream_stalled: Counter,
     /// Records in one commit of the log.
     commit_records: Histogram,
     /// Bytes in one commit of the log.
@@ -213,6 +249,12 @@ pub struct Metrics {
     pub conversations: Gauge,
     /// Conversations that are in memory.
     pub conversations_in_memory: Gauge,
+    /// Conversations that are refused: damaged, or their actor died.
+    pub conversations_quarantined: Gauge,
+    /// Actors that died.
+    pub actors_died: Counter,
+    /// Conversations that came back after their actor had died.
+    pub conversations_reloaded: Counter,
     /// Messages made durable since the start.
     pub messages: Counter,
     /// Torn tails cut by recovery.
@@ -232,11 +274,27 @@ impl Metrics {
         registry.register("checkpoints", "Checkpoints by result", checkpoints.clone());
         let checkpoints = |result| checkpoints.get_or_create(&ResultLabel { result }).clone();
         register_sync_mode(&mut registry, sync);
+        let streams = Family::<KindLabel, Gauge>::default();
+        registry.register("streams", "Open streams by kind", streams.clone());
+        let streams = |kind| streams.get_or_create(&KindLabel { kind }).clone();
         Self {
             requests,
             request_seconds,
             in_flight: gauge(&mut registry, "in_flight", "Requests being answered"),
             connections: gauge(&mut registry, "connections", "Open connections to the public API"),
+            websockets: streams("websocket"),
+            event_sources: streams("sse"),
+            stream_events: counter(&mut registry, "stream_events", "Events given to streams"),
+            stream_behind: counter(
+                &mut registry,
+                "stream_behind",
+                "Queues of slow streams that were dropped",
+            ),
+            stream_stalled: counter(
+                &mut registry,
+                "stream_stalled",
+                "WebSockets closed because the client took nothing any more, or said nothing",
+            ),
             commit_records: histogram(&mut registry, "commit_records", "Records in a commit", RECORDS_BOUNDS),
             commit_bytes: histogram(&mut registry, "commit_bytes", "Bytes in a commit", BYTES_BOUNDS),
             sync_seconds: seconds(&mut registry, "sync_seconds", "Time one sync of the log takes"),
@@ -245,6 +303,17 @@ impl Metrics {
                 &mut registry,
                 "conversations_in_memory",
                 "Conversations that are in memory",
+            ),
+            conversations_quarantined: gauge(
+                &mut registry,
+                "conversations_quarantined",
+                "Conversations that are refused: damaged, or their actor died",
+            ),
+            actors_died: counter(&mut registry, "actors_died", "Conversation actors that died"),
+            conversations_reloaded: counter(
+                &mut registry,
+                "conversations_reloaded",
+                "Conversations that came back after their actor had died",
             ),
             messages: counter(&mut registry, "messages", "Messages made durable since the start"),
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),

@@ -25,10 +25,11 @@ use super::chunk::{self, Chunk, Saved};
 use super::completion::Ticket;
 use super::directory::Directory;
 use super::durable::DurableHead;
+use super::people::ConversationPack;
 use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, ChunkMeta, PackWriter};
+use crate::snapshot::{self, ChunkMeta};
 use crate::telemetry::Metrics;
 use crate::wal::{Lsn, Wal};
 
@@ -238,8 +239,11 @@ impl Checkpointer {
         let started = Instant::now();
         // The order matters, see the top of the file.
         let covered = self.log.durable_lsn();
+        let newcomers = self.directory.newcomers();
+        let sealed = newcomers.seal();
         let keys = self.dirty.take();
         if keys.is_empty() {
+            self.publisher.cover(covered);
             return Ok(());
         }
         // A bug in here must not end the thread: nothing would cut the log any more.
@@ -253,6 +257,7 @@ impl Checkpointer {
                 return Err(why);
             }
         };
+        newcomers.forget(sealed, &failed);
         if !failed.is_empty() {
             let (count, first) = (failed.len(), failed.first().map(ToString::to_string));
             error!(
@@ -291,7 +296,7 @@ impl Checkpointer {
     }
 
     /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
-    fn save(&self, pack: &mut PackWriter, key: &ConversationKey) -> Result<Option<Saving>, Error> {
+    fn save(&self, pack: &mut ConversationPack, key: &ConversationKey) -> Result<Option<Saving>, Error> {
         let key_bytes = encode_key(key);
         let before = self.archive.saved(key);
         let mut saved = before;
@@ -302,20 +307,26 @@ impl Checkpointer {
             };
             // Nothing has happened in a conversation whose first record the log refused.
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                pack.add(&key_bytes, chunk)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
                 return Ok(Some((head, last.applied_lsn)));
             }
+            #[cfg(test)]
+            self.directory.meanwhile.happen();
         }
     }
 
     fn collect(&self, key: &ConversationKey, saved: Saved) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
         let (running, permit) = self.directory.escort(key).ok()?;
         let (to, answer) = oneshot::channel();
-        running.actor.cast(Message::Collect { saved, to, permit }).ok()?;
-        Some((running.head, answer.blocking_recv().ok()?))
+        let cast = running.actor.cast(Message::Collect { saved, to, permit });
+        let chunks = cast.ok().and_then(|()| answer.blocking_recv().ok());
+        if chunks.is_none() {
+            self.directory.quarantine(&running.head);
+        }
+        Some((running.head, chunks?))
     }
 }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chunk::{Chunk, Loader, Saved, encode_next};
+use super::old::Old;
 use super::publisher::Place;
 use super::record::{Record, extend_hash};
 use super::recovery::recover;
 use super::state::tests::{draft, user};
-use super::state::{Decision, Durable, State};
+use super::state::{Decision, Durable, Pulled, State};
 use crate::counted::{measured, rounds};
 use crate::data_dir::DataDir;
 use crate::disk::{Disk, Simulated};
@@ -31,7 +32,7 @@ fn message() -> Draft {
 
 /// The record that a send in this state makes.
 fn record_of<'a>(state: &State, key: &'a ConversationKey, by: &'a UserId, draft: &'a Draft) -> Record<'a> {
-    match state.send(key, by, draft, 1) {
+    match state.send(key, by, draft, Old::NONE, 1) {
         Ok(Decision::Append(record, _)) => record,
         other => panic!("not a record: {other:?}"),
     }
@@ -111,7 +112,12 @@ fn pull() {
         wait: std::time::Duration::ZERO,
     };
     let messages: usize = measured(|| {
-        (0..rounds(100)).map(|_| state.pull(&by, &pull, durable).expect("a page").messages().len()).sum()
+        (0..rounds(100))
+            .map(|_| match state.pull(&by, &pull, Old::NONE, durable) {
+                Ok(Pulled::Page(page)) => page.messages().len(),
+                other => panic!("not a page: {other:?}"),
+            })
+            .sum()
     });
     assert_eq!(messages, rounds(100) * PAGE as usize);
 }
@@ -212,7 +218,7 @@ fn load() {
     // Their order in a set differs from run to run.
     recovered.dirty.sort();
     let loaded = measured(|| {
-        let load = |key| recovered.archive.load(key).expect("loads").is_some();
+        let load = |key| recovered.archive.load(key, 1, |_| ()).expect("loads").is_some();
         recovered.dirty.iter().filter(|key| load(key)).count()
     });
     assert_eq!(loaded, CONVERSATIONS);

@@ -6,7 +6,7 @@
 //! more than one load. Passivation takes an actor out again once a pack has all it knows.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -17,6 +17,9 @@ use super::actor::{Context, Conversation, Message, Origin, Start};
 use super::admission::{Admission, Permit};
 use super::archive::Archive;
 use super::durable::DurableHead;
+use super::reload::Deaths;
+use crate::inbox::Inbox;
+use crate::inbox::newcomers::Newcomers;
 use crate::message::ConversationKey;
 use crate::wal;
 
@@ -31,7 +34,7 @@ enum Slot {
     /// An actor owns it.
     Hot(Running),
     /// Its data is damaged, or its actor died: what it had is on disk, but not in memory. Refused
-    /// until a restart.
+    /// until it is released, see [`super::reload`], or a restart.
     Quarantined(Arc<DurableHead>),
 }
 
@@ -50,6 +53,10 @@ pub(crate) struct Directory {
     context: Arc<Context>,
     admission: Arc<Admission>,
     slots: DashMap<ConversationKey, Slot>,
+    /// How many of them are quarantined.
+    refused: AtomicUsize,
+    /// Who is to be brought back.
+    deaths: Deaths,
     /// Where actors run; the checkpoint thread starts some too.
     runtime: tokio::runtime::Handle,
     #[cfg(test)]
@@ -68,7 +75,7 @@ impl Meanwhile {
         self.0.lock().expect("not poisoned").push_back(Box::new(happening));
     }
 
-    fn happen(&self) {
+    pub(super) fn happen(&self) {
         let happening = self.0.lock().expect("not poisoned").pop_front();
         happening.into_iter().for_each(|happening| happening());
     }
@@ -77,11 +84,13 @@ impl Meanwhile {
 impl Directory {
     /// A directory with nothing in memory. Has to be called inside the runtime in which the actors
     /// are to run.
-    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>, deaths: Deaths) -> Self {
         Self {
             context,
             admission,
             slots: DashMap::new(),
+            refused: AtomicUsize::new(0),
+            deaths,
             runtime: tokio::runtime::Handle::current(),
             #[cfg(test)]
             meanwhile: Meanwhile::default(),
@@ -95,7 +104,12 @@ impl Directory {
 
     /// How many of them are in memory.
     pub(crate) fn resident(&self) -> usize {
-        self.slots.len()
+        self.slots.len().saturating_sub(self.refused())
+    }
+
+    /// How many of them are refused, because they are damaged or their actor died.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether the log takes records.
@@ -103,7 +117,28 @@ impl Directory {
         self.context.log.state()
     }
 
-    fn archive(&self) -> &Archive {
+    /// Who came into which conversation since the last checkpoint.
+    pub(crate) fn newcomers(&self) -> &Newcomers {
+        &self.context.newcomers
+    }
+
+    /// Whether the conversation is in memory, or refused.
+    pub(crate) fn is_resident(&self, key: &ConversationKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// Tells a conversation that an inbox is closed. One that is not in memory has no listeners.
+    pub(crate) fn part(&self, key: &ConversationKey, inbox: &Arc<Inbox>) {
+        if let Some(slot) = self.slots.get(key)
+            && let Slot::Hot(running) = &*slot
+        {
+            // One that ends just now has none either.
+            let _ = running.actor.cast(Message::Part(inbox.clone()));
+        }
+    }
+
+    /// What is on disk and not in memory.
+    pub(crate) fn archive(&self) -> &Arc<Archive> {
         &self.context.archive
     }
 
@@ -189,9 +224,24 @@ impl Directory {
         if let Slot::Hot(running) = &*slot
             && std::ptr::eq(&*running.head, dead)
         {
-            let head = running.head.clone();
+            let (running, head) = (running.clone(), running.head.clone());
+            let is_damaged = head.is_damaged();
             *slot = Slot::Quarantined(head);
-            error!(conversation = %dead.key, "refused until a restart reads it from disk again");
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            if is_damaged {
+                error!(conversation = %dead.key, "damaged on the disk: refused until a restart finds it mended");
+            } else {
+                // Nobody listens only while the node stops.
+                let _ = self.deaths.send(running);
+            }
+        }
+    }
+
+    /// Lets a conversation be loaded again whose actor was this one; the archive has all of it.
+    pub(super) fn release(&self, dead: &DurableHead) {
+        let is_it = |slot: &Slot| matches!(slot, Slot::Quarantined(head) if std::ptr::eq(&**head, dead));
+        if self.slots.remove_if(&*dead.key, |_, slot| is_it(slot)).is_some() {
+            self.refused.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

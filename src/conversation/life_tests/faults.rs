@@ -34,7 +34,8 @@ async fn what_a_full_log_refuses_leaves_no_conversation_behind() {
     life.checkpoint().expect_err("there is no room for a pack");
     life.disk.set_capacity(usize::MAX);
     life.checkpoint().unwrap();
-    assert_eq!(life.manifest().packs.iter().map(|pack| pack.chunks).sum::<u64>(), 1);
+    let chunks: u64 = life.manifest().packs.iter().map(|pack| pack.chunks).sum();
+    assert_eq!(chunks, 1 + 1, "one conversation, and one block of people");
     assert_left_nothing(&life, newest).await;
     let disk = life.kill().await;
     let life = Life::begin(&disk);
@@ -217,7 +218,8 @@ impl Doomed {
         let came = self.disk.countdown.swap(0, Ordering::SeqCst) == 0;
         assert!(came || outcome.is_ok(), "{outcome:?}");
         if self.life.manifest().number == before.0 {
-            assert_eq!(segments(&self.life.disk), before.1, "the log is cut only behind what is published");
+            let after = segments(&self.life.disk);
+            assert!(after.starts_with(&before.1), "the log is cut only behind what is published: {after:?}");
         }
         came
     }
