@@ -75,6 +75,15 @@ pub enum Transport {
     Http,
 }
 
+impl Transport {
+    /// As the flag spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+}
+
 /// How many of each call, relative to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mix {

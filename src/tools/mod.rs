@@ -7,6 +7,7 @@
 //! ```text
 //! verify inspect export   -> reader -> conversation::archive, wal::check, snapshot, data_dir
 //! import                  -> the same code that a server starts and checkpoints with
+//! bench                   -> a server as a process, over its public address
 //! ```
 //!
 //! Arguments, and what stands on the last line of standard error, are the business of `main` and [`crate::config`].

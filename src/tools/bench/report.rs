@@ -26,6 +26,7 @@ const BUSY: f64 = 0.9;
 pub(super) struct Report {
     version: &'static str,
     server: String,
+    transport: &'static str,
     /// `None`: a closed loop.
     rate_per_s: Option<u64>,
     connections: usize,
@@ -102,6 +103,7 @@ impl Report {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             server,
+            transport: settings.transport.as_str(),
             rate_per_s: settings.rate.map(std::num::NonZeroU64::get),
             connections: settings.connections,
             conversations: settings.conversations,
