@@ -70,7 +70,7 @@ fn token_other() {
 fn receipt() {
     let receipt = Receipt { msg_index: 123_456, timestamp_ns: NOW_S * 1_000_000_000, duplicate: false };
     let bytes: usize = measured(|| {
-        (0..rounds(REQUESTS)).map(|_| Reply::Sent(receipt.clone()).encode(ReplyEncoding::Json).len()).sum()
+        (0..rounds(REQUESTS)).map(|_| Reply::Sent(receipt).encode(ReplyEncoding::Json).len()).sum()
     });
     assert!(bytes > 0);
 }

@@ -5,12 +5,13 @@
 //! cost is measured too, so that nobody takes its limit for the server's.
 //!
 //! ```text
-//! mod     arguments -> server, cast, probe, load, report
+//! mod     arguments -> server, cast, probe, director, report
 //!   server      the server: our own process, or one that runs
 //!   cast        users, their tokens, who talks with whom, what is said
 //!   probe       the disk's own fdatasync
-//!   load        threads of connections through warm-up and measurement
-//!     connection, schedule, timer, tally
+//!   director    the threads of the load: their moments, their end, an interrupt
+//!     part      one thread: its connections, through preparation, warm-up and measurement
+//!       client  one connection: connection, schedule, timer, tally
 //!   report      the table and the JSON
 //! ```
 
@@ -23,8 +24,10 @@ use super::progress::Progress;
 use crate::config;
 
 mod cast;
+mod client;
 mod connection;
-mod load;
+mod director;
+mod part;
 mod probe;
 mod report;
 mod schedule;
@@ -33,7 +36,7 @@ mod tally;
 mod timer;
 
 use cast::Cast;
-use load::Director;
+use director::Director;
 use probe::Probe;
 use report::Report;
 use server::Server;

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::Error;
-use super::load::Outcome;
+use super::director::Outcome;
 use super::probe::Probe;
 use super::tally::{Results, Verb};
 use crate::config;

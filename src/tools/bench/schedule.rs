@@ -41,6 +41,11 @@ impl Schedule {
         }
     }
 
+    /// Whether requests are due whatever the server does.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
     /// How many moments before `end` no connection was free to take.
     pub(super) fn never_taken(&self, end: Instant) -> u64 {
         match self {
