@@ -91,6 +91,10 @@ pub struct Serve {
     pub memory_limit_bytes: u64,
     /// How long the log is kept after no snapshot needs it; `None`: not at all.
     pub keep_log: Option<Duration>,
+    /// How often everything on the disk is read and checked; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes per second that this reads at most.
+    pub scrub_bytes_per_second: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -216,6 +220,9 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
         memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
         keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
+        scrub_interval: layers
+            .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
+        scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,

@@ -21,6 +21,7 @@ use super::checkpoint::meta_of;
 use super::chunk::Merger;
 use super::publisher::{self, Publisher};
 use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader, PackWriter};
+use crate::telemetry::{Metrics, PackMaker};
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,10 +155,11 @@ impl Compaction {
         options: Options,
         archive: Arc<Archive>,
         publisher: Arc<Publisher>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let unmergeable = HashSet::new();
-        let compactor = Compactor { options, archive, publisher, bell: bell.clone(), unmergeable };
+        let compactor = Compactor { options, archive, publisher, metrics, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
         Ok(Self { bell, thread })
     }
@@ -183,6 +185,7 @@ struct Compactor {
     options: Options,
     archive: Arc<Archive>,
     publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
     bell: Arc<Bell>,
     /// Packs that have a chunk which cannot be read. They stay as they are, for a repair; runs begin
     /// behind them.
@@ -255,6 +258,7 @@ impl Compactor {
             merging.conversation(run, &places)?;
         }
         let published = self.publisher.replace(run, merging.pack, for_good)?;
+        self.metrics.observe_pack(PackMaker::Merge, published.pack_bytes);
         let (packs, ms) = (run.len(), started.elapsed().as_millis());
         info!(packs, bytes_before = before, bytes = published.pack_bytes, ms, "packs merged");
         Ok(())

@@ -48,6 +48,7 @@ pub(crate) mod record;
 pub mod recovery;
 pub mod reload;
 mod resident;
+pub mod scrub;
 pub mod start;
 pub mod state;
 

@@ -19,6 +19,7 @@ use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::recovery::Recovered;
 use super::reload::{self, Reloading};
+use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
 use crate::snapshot;
 use crate::telemetry::Metrics;
@@ -39,6 +40,8 @@ pub struct Options {
     pub compaction: compaction::Options,
     /// When conversations leave memory.
     pub passivation: passivation::Options,
+    /// When everything on the disk is read.
+    pub scrub: scrub::Options,
     /// When conversations whose actor died are read again.
     pub reload: reload::Options,
     /// How long a message may be recalled; `None` for ever.
@@ -120,6 +123,8 @@ pub struct Started {
     publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
+    /// `None` when it is off.
+    scrub: Option<Scrub>,
     completing: JoinHandle<()>,
     passivating: JoinHandle<()>,
     reloading: JoinHandle<()>,
@@ -172,7 +177,8 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
+    let compaction =
+        Compaction::start(options.compaction, archive.clone(), publisher.clone(), metrics.clone())?;
     let nudge = compaction.nudge();
     let reloading = Reloading {
         publisher: publisher.clone(),
@@ -199,6 +205,14 @@ pub fn start(
         growth,
         metrics.clone(),
     ));
+    let scrub = Scrubber {
+        options: options.scrub,
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        log: log.clone(),
+        metrics: metrics.clone(),
+    };
+    let scrub = scrub.start()?;
     let shared = Shared { directory, admission, arrivals, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     let keeps_log = !options.keep_log.is_zero();
@@ -208,6 +222,7 @@ pub fn start(
         publisher,
         checkpoints,
         compaction,
+        scrub,
         completing,
         passivating,
         reloading,
@@ -268,12 +283,22 @@ impl Started {
     /// Ends everything once no more calls come: what was accepted becomes durable and is
     /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, compaction, completing, passivating, reloading, .. } =
-            self;
+        let Self {
+            conversations,
+            log,
+            checkpoints,
+            compaction,
+            scrub,
+            completing,
+            passivating,
+            reloading,
+            ..
+        } = self;
         passivating.abort();
         reloading.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {
+            scrub.into_iter().for_each(Scrub::stop);
             compaction.stop();
             checkpoints.stop();
             log.close()
