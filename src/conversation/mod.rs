@@ -56,6 +56,7 @@ pub mod recovery;
 pub mod reload;
 mod resident;
 pub mod retention;
+pub mod scrub;
 pub mod start;
 pub mod state;
 

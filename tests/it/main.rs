@@ -13,6 +13,7 @@ mod damage;
 mod draining;
 mod errors;
 mod full_disk;
+mod golden;
 mod groups;
 mod identity;
 mod json;
