@@ -19,13 +19,16 @@
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
 //! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
-//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore.
+//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore;
+//!   and `bench`, which drives load at a server.
 //! * [`node`]: recover, start, drain.
 //! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
 pub mod config;
 pub mod conversation;
+#[cfg(test)]
+mod counted;
 pub mod data_dir;
 pub mod disk;
 pub mod exit;
