@@ -72,6 +72,12 @@ pub struct Serve {
     pub write_timeout: Duration,
     /// Most open connections to the public API.
     pub connections: usize,
+    /// Origins whose pages may open streams, beside the server's own host; `*`: any.
+    pub origins: Vec<String>,
+    /// How often a silent stream is pinged.
+    pub stream_ping: Duration,
+    /// Most bytes that wait for one stream.
+    pub stream_queue_bytes: usize,
     /// Calls per second and user, which is also the burst; `None`: any number.
     pub rate: Option<NonZeroU32>,
     /// How old a message may be recalled; `None`: any age.
@@ -207,6 +213,9 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         body_timeout: time("body-timeout", "10s", &limits::CONNECTION_TIMEOUT)?,
         write_timeout: time("write-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
         connections: to_usize(layers.one("connections", "10000", connections)?),
+        origins: layers.all("origin", value::origin)?,
+        stream_ping: time("stream-ping", "25s", &limits::STREAM_PING)?,
+        stream_queue_bytes: to_usize(size("stream-queue", "1MiB", &limits::STREAM_QUEUE_BYTES)?),
         rate: layers.one("rate", "off", value::rate)?,
         recall_window: layers.one("recall-window", "off", window)?,
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,

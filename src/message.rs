@@ -95,7 +95,7 @@ pub struct Caller {
 }
 
 /// What a caller addresses: `target` and `target_type` of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// The other user of a direct conversation (or the caller: saved messages).
     User(UserId),

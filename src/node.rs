@@ -152,7 +152,7 @@ impl Node {
             public,
             self.started.conversations.clone(),
             self.verifier.clone(),
-            options,
+            options.clone(),
             self.metrics.clone(),
             self.draining.subscribe(),
         );

@@ -220,6 +220,15 @@ pub(super) struct ServeFlags {
     /// Most open connections; further ones wait [default: 10000]
     #[arg(long, value_name = "N")]
     connections: Option<String>,
+    /// A page origin whose browsers may open streams, or *; may be repeated [default: the server's own host]
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+    /// How often a silent stream is pinged; after two unanswered ones it is closed [default: 25s]
+    #[arg(long, value_name = "TIME")]
+    stream_ping: Option<String>,
+    /// Most that waits for one slow stream before it is told to pull instead [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    stream_queue: Option<String>,
     /// Calls per second and user, or off [default: off]
     #[arg(long, value_name = "N")]
     rate: Option<String>,
@@ -304,6 +313,9 @@ impl ServeFlags {
             ("body-timeout", one(self.body_timeout)),
             ("write-timeout", one(self.write_timeout)),
             ("connections", one(self.connections)),
+            ("origin", self.origin),
+            ("stream-ping", one(self.stream_ping)),
+            ("stream-queue", one(self.stream_queue)),
             ("rate", one(self.rate)),
             ("recall-window", one(self.recall_window)),
             ("drain-timeout", one(self.drain_timeout)),

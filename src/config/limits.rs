@@ -14,6 +14,18 @@ pub const CLIENT_MSG_ID_BYTES_MAX: usize = 64;
 pub const PULL_COUNT_MAX: u32 = 50;
 /// Longest a pull may wait, in milliseconds (contract, section 3).
 pub const PULL_WAIT_MS_MAX: u32 = 30_000;
+/// Conversations in one page of a list when the request names no count.
+pub const LIST_COUNT_DEFAULT: u32 = 50;
+/// Most conversations in one page of a list, each with its newest message.
+pub const LIST_COUNT_MAX: u32 = 200;
+/// Most cursors in one sync: about as many as the largest `--body-limit` can hold.
+pub const SYNC_CURSORS_MAX: usize = 10_000;
+/// Longest `kind` of a signal, in bytes: a word.
+pub const SIGNAL_KIND_BYTES_MAX: usize = 64;
+/// Longest `data` of a signal, in bytes (contract, section 5).
+pub const SIGNAL_DATA_BYTES_MAX: usize = 1024;
+/// Most users in one question for who is online: more than one screen shows.
+pub const ONLINE_USERS_MAX: usize = 1000;
 /// Longest group name, in bytes: what a list of chats can show.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Most members of a group, and most ids in one request: a whole group fits one conversation's head.
@@ -47,6 +59,12 @@ pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
 /// `--header-timeout`, `--body-timeout`, `--write-timeout`: under 100 ms an honest client on a bad
 /// line is cut off, over 10 minutes a slow one is no longer bounded.
 pub const CONNECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(10);
+/// `--stream-ping`: under a second pings are the traffic; over 10 minutes every gateway on the way has
+/// forgotten the connection.
+pub const STREAM_PING: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+/// `--stream-queue`, in bytes for each connection: below 64 KiB one message of the longest kind is too
+/// much; above 64 MiB a slow reader is no longer cheap.
+pub const STREAM_QUEUE_BYTES: RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
 /// `--drain-timeout`: zero cuts at once; no supervisor waits longer than an hour.
 pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 /// `--recall-window`: shorter than a second is a mistake in the unit.

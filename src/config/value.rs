@@ -27,6 +27,17 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// `*`, or an origin as a browser writes it: scheme, host, and the port unless it is the scheme's own.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_origin =
+        authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@']));
+    if text == "*" || is_origin {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("{text:?} is neither * nor an origin, such as https://chat.example.com"))
+}
+
 pub(super) fn whole_number(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
     let number = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
     if allowed.contains(&number) {

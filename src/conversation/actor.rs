@@ -20,9 +20,11 @@ use super::chunk::{Chunk, Saved};
 use super::completion::{Deliveries, Outcome, Reply, Ticket};
 use super::durable::DurableHead;
 use super::group;
+use super::history;
+use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
-use super::state::{Decision, Durable, State};
+use super::state::{Decision, Durable, Pulled, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
@@ -36,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) archive: Arc<Archive>,
     pub(crate) dirty: Arc<DirtyList>,
     pub(crate) recall_window: Option<Duration>,
+    /// How much of a long conversation is in memory.
+    pub(crate) history: history::Options,
     /// Changes only when a restore took history back.
     pub(crate) epoch: u32,
     /// Conversations in which something has happened, in memory or not.
@@ -80,7 +84,16 @@ pub(crate) enum Request {
 pub(crate) struct Call {
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    /// What was read for it of messages that are not in memory.
+    pub(crate) old: Old,
     pub(crate) reply: Reply,
+}
+
+/// What a call waits for that is not in memory, and the call again.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) missing: Missing,
+    pub(crate) request: Request,
 }
 
 /// The mailbox.
@@ -138,7 +151,7 @@ impl Actor for Conversation {
     ) -> Result<Residence, ActorProcessingErr> {
         let Start { context, head, origin } = start;
         let resident = match origin {
-            Origin::New => Resident::new(State::new((*head.key).clone())),
+            Origin::New => Resident::new(State::with((*head.key).clone(), context.history)),
             Origin::Archive => load(&context, &head.key).await?,
         };
         let audience = Audience::find(&context.inboxes, &resident.state);
@@ -155,6 +168,7 @@ impl Actor for Conversation {
         residence: &mut Residence,
     ) -> Result<(), ActorProcessingErr> {
         residence.erase_recalled();
+        residence.trim();
         match message {
             Message::Call(call) => residence.call(call),
             Message::Collect { saved, to, permit } => residence.collect(saved, to, permit),
@@ -175,6 +189,13 @@ impl Residence {
         self.resident.state.history.erase_through(recalls);
     }
 
+    /// Old messages leave memory with the next message after packs have them.
+    fn trim(&mut self) {
+        if self.resident.trim(self.head.saved_lsn()) {
+            self.head.weigh(self.state().bytes());
+        }
+    }
+
     fn collect(
         &mut self,
         saved: Saved,
@@ -188,13 +209,13 @@ impl Residence {
     }
 
     fn call(&mut self, call: Call) -> Result<(), ActorProcessingErr> {
-        let Call { caller, request, reply } = call;
+        let Call { caller, request, old, reply } = call;
         let key = self.resident.state.key.clone();
         match request {
-            Request::Send(draft) => self.send(&key, &caller, &draft, reply),
-            Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, reply),
+            Request::Send(draft) => self.send(&key, &caller, draft, &old, reply),
+            Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, &old, reply),
             Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
-            Request::Pull(pull) => self.pull(&caller, &pull, reply),
+            Request::Pull(pull) => self.pull(&caller, pull, &old, reply),
             Request::CreateGroup { name, members } => {
                 self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
             }
@@ -221,10 +242,15 @@ impl Residence {
         &mut self,
         key: &ConversationKey,
         caller: &Caller,
-        draft: &Draft,
+        draft: Draft,
+        old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
-        let decision = self.state().send(key, &caller.user, draft, now_ns());
+        let decision = self.state().send(key, &caller.user, &draft, old, now_ns());
+        if let Ok(Decision::Needs(missing)) = decision {
+            reply_unread(missing, Request::Send(draft), reply);
+            return Ok(());
+        }
         self.settle(decision, Outcome::Sent, reply)
     }
 
@@ -233,16 +259,21 @@ impl Residence {
         key: &ConversationKey,
         caller: &Caller,
         msg_index: u32,
+        old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         let window = self.context.recall_window;
         let newest = self.head.durable().messages;
-        let decision = self.state().recall(key, &caller.user, msg_index, window, now_ns());
+        let decision = self.state().recall(key, &caller.user, msg_index, old, window, now_ns());
         let decision = decision.map_err(|rejection| match rejection {
             // What is not durable yet is nobody's business.
             Rejection::NoSuchMessage { asked, .. } => Rejection::NoSuchMessage { asked, newest },
             other => other,
         });
+        if let Ok(Decision::Needs(missing)) = decision {
+            reply_unread(missing, Request::Recall(msg_index), reply);
+            return Ok(());
+        }
         self.settle(decision, Outcome::Recalled, reply)
     }
 
@@ -265,12 +296,21 @@ impl Residence {
         self.settle(decision, |()| Outcome::Done, reply)
     }
 
-    fn pull(&mut self, caller: &Caller, pull: &Pull, reply: Reply) -> Result<(), ActorProcessingErr> {
-        let page = self.state().pull(&caller.user, pull, self.head.durable());
-        reply.send(page.map(|mut page| {
-            page.epoch = self.context.epoch;
-            Outcome::Page(Box::new(page))
-        }));
+    fn pull(
+        &mut self,
+        caller: &Caller,
+        pull: Pull,
+        old: &Old,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
+            Ok(Pulled::Page(mut page)) => {
+                page.epoch = self.context.epoch;
+                reply.send(Ok(Outcome::Page(Box::new(page))));
+            }
+            Ok(Pulled::Needs(missing)) => reply_unread(missing, Request::Pull(pull), reply),
+            Err(rejection) => reply.send(Err(rejection)),
+        }
         Ok(())
     }
 
@@ -347,6 +387,7 @@ impl Residence {
             Err(rejection) => reply.send(Err(rejection)),
             Ok(Decision::Already(answer)) => self.answer_when_durable(outcome(answer), reply),
             Ok(Decision::Append(record, answer)) => return self.append(&record, outcome(answer), reply),
+            Ok(Decision::Needs(_)) => unreachable!("who may need old messages looks for it first"),
         }
         Ok(())
     }
@@ -425,14 +466,19 @@ async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resi
     // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
     let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
     let archive = context.archive.clone();
-    match tokio::task::spawn_blocking(move || archive.load_and_tell(&of, tell)).await? {
+    match tokio::task::spawn_blocking(move || archive.load(&of, now_ns(), tell)).await? {
         Ok(Some(resident)) => Ok(resident),
-        Ok(None) => Ok(Resident::new(State::new((**key).clone()))),
+        Ok(None) => Ok(Resident::new(State::with((**key).clone(), context.history))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
             Err(why.into())
         }
     }
+}
+
+/// Gives a call back to whoever reads what it needs, and asks again.
+fn reply_unread(missing: Missing, request: Request, reply: Reply) {
+    reply.send(Ok(Outcome::Unread(Box::new(Unread { missing, request }))));
 }
 
 fn refuse(reply: Reply, reason: Reason) {

@@ -11,7 +11,7 @@ pub(crate) use self::merge::Merger;
 pub(crate) use self::people::people_in;
 
 use super::codec;
-use super::history::Stored;
+use super::history::{History, Mark, Stored};
 use super::participants::{Membership, Participant};
 use super::state::{GroupFacts, Inconsistent, State};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
@@ -23,6 +23,9 @@ mod people;
 /// Texts per chunk after which the next one begins. Small enough that encoding one does not delay
 /// its conversation noticeably (about 1 ms), large enough that headers do not count.
 const CHUNK_TEXT_BYTES: usize = 1 << 20;
+/// Texts behind which recalls get a chunk of their own: whoever loads a long conversation reads all
+/// of its recalls, but few of its texts.
+const MIXED_TEXT_BYTES: usize = 64 << 10;
 /// Messages per chunk, for the same reason when texts are short.
 const CHUNK_MESSAGES: u32 = 4_096;
 /// Recalls per chunk: at most 1.3 MB.
@@ -129,6 +132,24 @@ struct MessageV1<'a> {
     erased: bool,
 }
 
+impl MessageV1<'_> {
+    fn text_bytes(&self) -> usize {
+        self.msg.len() + self.extra.len()
+    }
+
+    fn stored(&self) -> Stored<'_> {
+        Stored {
+            sender: self.sender,
+            timestamp_ns: self.timestamp_ns,
+            recall_index: 0,
+            client_msg_id: self.client_msg_id,
+            msg: self.msg,
+            extra: self.extra,
+            erased: self.erased,
+        }
+    }
+}
+
 #[derive(Debug, Encode, BorrowDecode)]
 struct HeadV1<'a> {
     last_timestamp_ns: u64,
@@ -172,7 +193,17 @@ pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
             finish(state.applied_lsn, ChunkV1 { recalls, ..continuing(after) }),
         ];
     }
+    let has_recalls = saved.recalls < state.history.newest_recall();
+    if has_recalls && is_long(messages.iter().map(MessageV1::text_bytes)) {
+        let mut chunks = vec![finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) })];
+        chunks.append(&mut encode_end(state, after, Vec::new()));
+        return chunks;
+    }
     encode_end(state, saved, messages)
+}
+
+fn is_long(text_bytes: impl Iterator<Item = usize>) -> bool {
+    text_bytes.sum::<usize>() > MIXED_TEXT_BYTES
 }
 
 /// Whatever messages and recalls are left, then the participants, then the head.
@@ -299,23 +330,62 @@ impl Loader {
     /// Takes over the next chunk.
     pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
         let chunk: ChunkV1<'_> = codec::decode(payload)?;
-        check_continues(&self.state, &chunk)?;
+        check_continues(&self.state, saved_before(&chunk))?;
         for message in &chunk.messages {
-            self.senders = self.senders.max(message.sender.saturating_add(1));
-            if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
-                return Err(codec::Error::Impossible("client_msg_id").into());
-            }
-            load_message(&mut self.state, message);
+            self.check_message(message)?;
+            self.state.history.push(message.stored());
         }
-        for msg_index in &chunk.recalls {
-            load_recall(&mut self.state, *msg_index)?;
-        }
+        load_recalls(&mut self.state, &chunk.recalls)?;
         load_participants(&mut self.state, &chunk)?;
         self.complete = chunk.head.is_some();
         if let Some(head) = &chunk.head {
             load_head(&mut self.state, head);
             self.check_senders()?;
             self.state.applied_lsn = applied_lsn;
+        }
+        Ok(())
+    }
+
+    /// Takes over of an old chunk what memory is to have of it: its recalls, and which retries are
+    /// `remembered` of its messages, by their index and time. What later chunks replace is left out.
+    pub(crate) fn load_old(
+        &mut self,
+        payload: &[u8],
+        remembered: impl Fn(u32, u64) -> bool,
+    ) -> Result<(), Error> {
+        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        check_continues(&self.state, saved_before(&chunk))?;
+        let history = &mut self.state.history;
+        for (message, msg_index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
+            if !message.client_msg_id.is_empty() && remembered(msg_index, message.timestamp_ns) {
+                history.remember_old_retry(message.sender, message.client_msg_id, msg_index);
+            }
+        }
+        if let Some(newest) = chunk.messages.last() {
+            let msg_index = chunk.messages_before + chunk.messages.len() as u32;
+            history.pass_over(Mark { msg_index, timestamp_ns: newest.timestamp_ns });
+        }
+        load_recalls(&mut self.state, &chunk.recalls)?;
+        self.complete = chunk.head.is_some();
+        Ok(())
+    }
+
+    /// Passes over an old chunk of which memory is to have nothing.
+    pub(crate) fn pass_over(&mut self, summary: &Summary) -> Result<(), Error> {
+        let before = Saved { messages: summary.messages.0, recalls: summary.recalls.0 };
+        check_continues(&self.state, before)?;
+        if summary.messages.1 > summary.messages.0 {
+            let mark = Mark { msg_index: summary.messages.1, timestamp_ns: summary.newest_message_ns };
+            self.state.history.pass_over(mark);
+        }
+        self.complete = summary.complete;
+        Ok(())
+    }
+
+    fn check_message(&mut self, message: &MessageV1<'_>) -> Result<(), Error> {
+        self.senders = self.senders.max(message.sender.saturating_add(1));
+        if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+            return Err(codec::Error::Impossible("client_msg_id").into());
         }
         Ok(())
     }
@@ -338,37 +408,39 @@ impl Loader {
     }
 }
 
-fn load_message(state: &mut State, message: &MessageV1<'_>) {
-    state.history.push(Stored {
-        sender: message.sender,
-        timestamp_ns: message.timestamp_ns,
-        recall_index: 0,
-        client_msg_id: message.client_msg_id,
-        msg: message.msg,
-        extra: message.extra,
-        erased: message.erased,
-    });
+/// The messages of a chunk, to be looked up by their index.
+pub(crate) fn messages_of(payload: &[u8]) -> Result<History, Error> {
+    let chunk: ChunkV1<'_> = codec::decode(payload)?;
+    let mut messages = History::default();
+    messages.begin_behind(chunk.messages_before);
+    for message in &chunk.messages {
+        if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+            return Err(codec::Error::Impossible("client_msg_id").into());
+        }
+        messages.push_row(message.stored());
+    }
+    Ok(messages)
 }
 
-fn check_continues(state: &State, chunk: &ChunkV1<'_>) -> Result<(), Inconsistent> {
-    let has = (state.history.newest_message(), state.history.newest_recall());
-    let wants = (chunk.messages_before, chunk.recalls_before);
+fn saved_before(chunk: &ChunkV1<'_>) -> Saved {
+    Saved { messages: chunk.messages_before, recalls: chunk.recalls_before }
+}
+
+fn check_continues(state: &State, wants: Saved) -> Result<(), Inconsistent> {
+    let has = Saved { messages: state.history.newest_message(), recalls: state.history.newest_recall() };
     if has != wants {
         return Err(state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
     }
     Ok(())
 }
 
-fn load_recall(state: &mut State, msg_index: u32) -> Result<(), Inconsistent> {
-    match state.history.message(msg_index) {
-        Some(message) if message.recall_index == 0 => {
-            state.history.push_recall(msg_index);
-            state.history.erase_through(state.history.newest_recall());
-            Ok(())
-        }
-        Some(_) => Err(state.inconsistent(format!("message {msg_index} recalled twice"))),
-        None => Err(state.inconsistent(format!("recall of absent message {msg_index}"))),
-    }
+fn load_recalls(state: &mut State, messages: &[u32]) -> Result<(), Inconsistent> {
+    let loaded = state.history.push_recalls(messages);
+    loaded.map_err(|msg_index| {
+        state.inconsistent(format!("message {msg_index} is recalled twice, or absent"))
+    })?;
+    state.history.erase_through(state.history.newest_recall());
+    Ok(())
 }
 
 /// Participants come whole at the end of each series, and replace those of the one before.

@@ -1,7 +1,7 @@
 //! Chunks: what goes out comes back, in one piece or in many, and nothing else is taken over.
 
 use super::super::resident::Resident;
-use super::super::state::tests::{direct, draft, everything, pull_all, recall, send, user};
+use super::super::state::tests::{direct, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
 use crate::message::{Direction, Draft};
 
@@ -33,7 +33,7 @@ fn reload<'a>(key: &ConversationKey, chunks: impl IntoIterator<Item = &'a Chunk>
 }
 
 fn page(state: &State) -> crate::message::Page {
-    state.pull(&user("bob"), &pull_all(Direction::After, 1), everything(state)).expect("a page")
+    pull(state, &user("bob"), &pull_all(Direction::After, 1), everything(state)).expect("a page")
 }
 
 #[test]
@@ -81,7 +81,8 @@ fn deltas_add_up_and_recalled_texts_are_not_in_them() {
 fn a_clean_conversation_gives_an_empty_delta() {
     let mut state = direct("alice", "bob");
     send(&mut state, "alice", &draft("one", ""), 1).expect("accepted");
-    let mut resident = Resident { dirty: true, ..Resident::new(state) };
+    let mut resident = Resident::loaded(state, 0);
+    assert!(resident.dirty);
     series(&mut resident, NOTHING);
     assert!(!resident.dirty);
     let chunk = one(resident.collect(Saved { messages: 1, recalls: 0 }));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
@@ -33,6 +34,8 @@ pub(crate) enum Outcome {
     Standing(Option<Box<Standing>>),
     /// The read cursors of everybody in the conversation.
     Cursors(Vec<(UserId, u32)>),
+    /// No answer yet: it needs messages that are not in memory.
+    Unread(Box<Unread>),
 }
 
 /// The way from what is durable to the inboxes.

@@ -125,7 +125,8 @@ impl Directory {
         }
     }
 
-    fn archive(&self) -> &Archive {
+    /// What is on disk and not in memory.
+    pub(crate) fn archive(&self) -> &Arc<Archive> {
         &self.context.archive
     }
 

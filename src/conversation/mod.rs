@@ -17,6 +17,8 @@ use self::admission::Admission;
 use self::arrivals::Arrivals;
 use self::completion::{Outcome, Reply};
 use self::directory::{Directory, Entered, Refusal, Running};
+use self::old::Old;
+use self::paging::Paging;
 use crate::message::{
     Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
     Rejection, UserId,
@@ -38,10 +40,12 @@ mod durable;
 #[cfg(test)]
 mod engine_sim;
 pub(crate) mod group;
-pub(crate) mod history;
+pub mod history;
 mod kept_log;
 #[cfg(test)]
 mod life_tests;
+mod old;
+mod paging;
 pub(crate) mod participants;
 pub mod passivation;
 pub(crate) mod people;
@@ -69,6 +73,7 @@ struct Shared {
     arrivals: Arc<Arrivals>,
     /// Inboxes being read at a time.
     reading: Semaphore,
+    paging: Paging,
     /// Becomes true when the node drains; waiting pulls then answer with what there is.
     draining: watch::Receiver<bool>,
     epoch: u32,
@@ -221,6 +226,11 @@ impl Conversations {
         }
     }
 
+    /// Changes only when a restore took history back.
+    pub fn epoch(&self) -> u32 {
+        self.shared.epoch
+    }
+
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
         self.shared.admission.in_flight()
@@ -277,11 +287,25 @@ impl Conversations {
     }
 
     /// Casts, and waits for the answer. When the caller goes away the call is carried out all the
-    /// same.
+    /// same, unless it needs old messages.
     async fn call(&self, entered: Entered, caller: &Caller, request: Request) -> Result<Outcome, Rejection> {
+        let head = entered.0.head.clone();
+        match self.call_once(entered, caller, request, Old::default()).await? {
+            Outcome::Unread(unread) => Box::pin(self.call_with_old(&head.key, caller, *unread)).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn call_once(
+        &self,
+        entered: Entered,
+        caller: &Caller,
+        request: Request,
+        old: Old,
+    ) -> Result<Outcome, Rejection> {
         let (running, permit) = entered;
         let (to, answer) = oneshot::channel();
-        let call = Call { caller: caller.clone(), request, reply: Reply { to, permit } };
+        let call = Call { caller: caller.clone(), request, old, reply: Reply { to, permit } };
         if running.actor.cast(Message::Call(call)).is_err() {
             self.shared.directory.quarantine(&running.head);
             return Err(Rejection::Quarantined);

@@ -10,7 +10,7 @@
 //! log has behind them, is the business of [`super::archive`].
 
 use bincode::{BorrowDecode, Encode};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use super::chunk::people_in;
 use super::codec::{self, Error};
@@ -19,8 +19,10 @@ use crate::snapshot::{ChunkMeta, IndexEntry, StoreId};
 
 mod pack_people;
 mod packing;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use pack_people::{Error as PeopleError, Found, People};
+pub(crate) use pack_people::{Error as PeopleError, Found, People, has_blocks};
 pub(crate) use packing::{ConversationPack, SYNC_BYTES};
 
 /// The kind of a people block, as it stands in the pack beside the payload.
@@ -46,6 +48,15 @@ pub(crate) struct RowV1<'a> {
     pub(crate) read_cursor: u32,
     /// The first message this user may read.
     pub(crate) readable_from: u32,
+}
+
+impl RowV1<'_> {
+    /// Tells it from every other row.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        let mut bytes = Vec::with_capacity(96);
+        codec::encode_into(self, &mut bytes);
+        xxh3_128(&bytes)
+    }
 }
 
 /// What a block holds. Encoded row by row, see [`Rows::blocks`].
@@ -136,6 +147,16 @@ pub(crate) fn rows_of_block<'a>(
         true => Ok(rows),
         false => Err(Error::Impossible("order of people")),
     }
+}
+
+/// A block of these rows, as a pack would get it.
+#[cfg(test)]
+pub(crate) fn block_of(store: &StoreId, rows: &[RowV1<'_>], number: u32) -> (ChunkMeta, Vec<u8>) {
+    let mut sorted = Rows::default();
+    rows.iter().for_each(|row| sorted.push(user_hash(store, row.user), row));
+    sorted.sort();
+    let block = sorted.blocks().next().expect("some rows");
+    (block.meta(number), block.payload)
 }
 
 /// Whether an entry is a people block and not a part of a conversation.

@@ -15,6 +15,8 @@ use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth
 use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
+use super::history;
+use super::paging::Paging;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
@@ -43,6 +45,8 @@ pub struct Options {
     pub passivation: passivation::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
+    /// How much of a long conversation is in memory.
+    pub history: history::Options,
 }
 
 /// Why the conversations do not start.
@@ -133,7 +137,9 @@ pub fn start(
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
     let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, calls.on_log_failure)?);
-    let archive = Arc::new(recovered.archive);
+    let mut archive = recovered.archive;
+    archive.history = options.history;
+    let archive = Arc::new(archive);
     let dirty = Arc::new(DirtyList::default());
     recovered.dirty.into_iter().for_each(|key| dirty.add(key));
     let context = Context {
@@ -141,6 +147,7 @@ pub fn start(
         archive: archive.clone(),
         dirty: dirty.clone(),
         recall_window: options.recall_window,
+        history: options.history,
         epoch,
         count: recovered.conversations.into(),
         inboxes: Arc::new(Inboxes::default()),
@@ -159,6 +166,7 @@ pub fn start(
     )?);
     let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
     let nudge = compaction.nudge();
+    let paging = Paging::new(archive.clone());
     let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
         publisher: publisher.clone(),
@@ -178,7 +186,7 @@ pub fn start(
         metrics.clone(),
     ));
     let reading = Semaphore::new(reader::READS_MAX);
-    let shared = Shared { context, directory, admission, arrivals, reading, draining, epoch };
+    let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
 }

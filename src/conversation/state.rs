@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::group;
-use super::history::{History, Stored};
+use super::history::{self, History, Stored};
+use super::old::{Missing, Old};
 use super::participants::{Membership, Participant, Participants};
 use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
@@ -27,6 +28,23 @@ pub(crate) enum Decision<'a, T> {
     Append(Record<'a>, T),
     /// Nothing to store: the answer holds once everything appended so far is durable.
     Already(T),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
+}
+
+/// What a pull would get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pulled {
+    Page(Page),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
+}
+
+/// A message that a call names.
+enum Found<'a> {
+    Message(Stored<'a>),
+    Absent,
+    Missing(Missing),
 }
 
 /// How far a conversation is durable.
@@ -34,6 +52,13 @@ pub(crate) enum Decision<'a, T> {
 pub(crate) struct Durable {
     pub(crate) messages: u32,
     pub(crate) recalls: u32,
+}
+
+/// What a send with a `client_msg_id` is.
+enum Retry {
+    New,
+    Of(Receipt),
+    Needs(Missing),
 }
 
 /// What makes a conversation a group.
@@ -72,9 +97,14 @@ pub(crate) struct State {
 impl State {
     /// A conversation in which nothing has happened.
     pub(crate) fn new(key: ConversationKey) -> Self {
+        Self::with(key, history::Options::default())
+    }
+
+    /// The same; its history is kept as `options` say.
+    pub(crate) fn with(key: ConversationKey, options: history::Options) -> Self {
         Self {
             key: Arc::new(key),
-            history: History::default(),
+            history: History::new(options),
             participants: Participants::default(),
             group: None,
             last_timestamp_ns: 0,
@@ -117,15 +147,18 @@ impl State {
         key: &'a ConversationKey,
         sender: &'a UserId,
         draft: &'a Draft,
+        old: &Old,
         now_ns: u64,
     ) -> Result<Decision<'a, Receipt>, Rejection> {
         self.admit(sender)?;
         refuse_long_client_msg_id(draft)?;
-        if let Some(receipt) = self.retry_of(sender, draft)? {
-            return Ok(Decision::Already(receipt));
+        let timestamp_ns = self.next_timestamp_ns(now_ns);
+        match self.retry_of(sender, draft, old, timestamp_ns)? {
+            Retry::New => {}
+            Retry::Of(receipt) => return Ok(Decision::Already(receipt)),
+            Retry::Needs(missing) => return Ok(Decision::Needs(missing)),
         }
         let msg_index = self.history.newest_message().checked_add(1).ok_or_else(conversation_full)?;
-        let timestamp_ns = self.next_timestamp_ns(now_ns);
         let record = Record::Send(SendV1 {
             key: KeyV1::of(key),
             msg_index,
@@ -138,19 +171,62 @@ impl State {
         Ok(Decision::Append(record, Receipt { msg_index, timestamp_ns, duplicate: false }))
     }
 
-    /// The first answer, if this draft was sent before. Of an erased message nothing is left to
-    /// compare with: its id alone makes the retry.
-    fn retry_of(&self, sender: &UserId, draft: &Draft) -> Result<Option<Receipt>, Rejection> {
-        if draft.client_msg_id.is_empty() {
-            return Ok(None);
+    /// Whether this draft was sent before. What was sent too long ago is not looked for, wherever it
+    /// is by now: the answers do not depend on what is in memory.
+    fn retry_of(&self, sender: &UserId, draft: &Draft, old: &Old, now_ns: u64) -> Result<Retry, Rejection> {
+        let id = draft.client_msg_id.as_str();
+        if id.is_empty() {
+            return Ok(Retry::New);
         }
-        let Some(number) = self.participants.number_of(sender.as_str()) else { return Ok(None) };
-        let Some(msg_index) = self.history.find_retry(number, &draft.client_msg_id) else { return Ok(None) };
-        let first = self.history.message(msg_index).expect("a retry names a stored message");
-        if !first.erased && (first.msg != draft.msg || first.extra != draft.extra) {
+        let Some(number) = self.participants.number_of(sender.as_str()) else { return Ok(Retry::New) };
+        let mut first = self.history.find_retry(number, id);
+        let mut below = u32::MAX;
+        while first.is_none() {
+            let Some(candidate) = self.history.find_old_retry(number, id, below) else { break };
+            let Some(message) = old.message(candidate) else {
+                return Ok(Retry::Needs(Missing(candidate..=candidate)));
+            };
+            first = Some(candidate).filter(|_| message.sender == number && message.client_msg_id == id);
+            below = candidate;
+        }
+        match first.map(|msg_index| (msg_index, self.find(msg_index, old))) {
+            Some((msg_index, Found::Message(first))) => self.compare(msg_index, &first, draft, now_ns),
+            _ => Ok(Retry::New),
+        }
+    }
+
+    /// Of a recalled message nothing may be left to compare with: its id alone makes the retry.
+    fn compare(
+        &self,
+        msg_index: u32,
+        first: &Stored<'_>,
+        draft: &Draft,
+        now_ns: u64,
+    ) -> Result<Retry, Rejection> {
+        let timestamp_ns = first.timestamp_ns;
+        if !self.history.remembers(msg_index, timestamp_ns, now_ns) {
+            return Ok(Retry::New);
+        }
+        let is_recalled = first.erased || first.recall_index != 0;
+        if !is_recalled && (first.msg != draft.msg || first.extra != draft.extra) {
             return Err(Rejection::ClientIdReused);
         }
-        Ok(Some(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true }))
+        Ok(Retry::Of(Receipt { msg_index, timestamp_ns, duplicate: true }))
+    }
+
+    /// The message with this index, in memory or in what was read for this call.
+    fn find<'s>(&'s self, msg_index: u32, old: &'s Old) -> Found<'s> {
+        if let Some(message) = self.history.message(msg_index) {
+            return Found::Message(message);
+        }
+        if msg_index == 0 || msg_index > self.history.newest_message() {
+            return Found::Absent;
+        }
+        let Some(mut message) = old.message(msg_index) else {
+            return Found::Missing(Missing(msg_index..=msg_index));
+        };
+        message.recall_index = self.history.recall_of(msg_index);
+        Found::Message(message)
     }
 
     /// Rules of a recall.
@@ -159,14 +235,17 @@ impl State {
         key: &'a ConversationKey,
         by: &'a UserId,
         msg_index: u32,
+        old: &Old,
         window: Option<Duration>,
         now_ns: u64,
     ) -> Result<Decision<'a, u32>, Rejection> {
         let membership = self.admit(by)?;
-        let Some(message) = self.history.message(msg_index) else {
-            return Err(self.no_such_message(msg_index, self.history.newest_message()));
+        let message = match self.find(msg_index, old) {
+            Found::Message(message) => message,
+            Found::Missing(missing) => return Ok(Decision::Needs(missing)),
+            Found::Absent => return Err(self.no_such_message(msg_index, self.history.newest_message())),
         };
-        let sender = &self.participants.get(message.sender).user;
+        let sender = self.sender_of(&message)?;
         let may_recall_any = membership.is_some_and(|m| m.duty != Duty::Member);
         if sender != by && !may_recall_any {
             return Err(Rejection::NotYourMessage);
@@ -211,25 +290,54 @@ impl State {
     }
 
     /// A page of what is durable and the user may read. `epoch` is left to the caller.
-    pub(crate) fn pull(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<Page, Rejection> {
+    pub(crate) fn pull(
+        &self,
+        user: &UserId,
+        pull: &Pull,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<Pulled, Rejection> {
         let oldest = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        let indices = || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        if let Some(missing) = self.missing(indices(), old) {
+            return Ok(Pulled::Needs(missing));
+        }
         let mut page = Page::new(durable.messages, durable.recalls, oldest);
-        for index in walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages) {
-            self.push_message(&mut page, index, durable);
+        for index in indices() {
+            self.push_message(&mut page, index, old, durable)?;
         }
         for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
             page.recalls.push((index, msg_index));
         }
-        Ok(page)
+        Ok(Pulled::Page(page))
     }
 
-    fn push_message(&self, page: &mut Page, msg_index: u32, durable: Durable) {
-        let message = self.history.message(msg_index).expect("a durable message is in the history");
-        let sender = &self.participants.get(message.sender).user;
+    /// Those of the messages that are neither in memory nor in what was read.
+    fn missing(&self, indices: impl Iterator<Item = u32>, old: &Old) -> Option<Missing> {
+        let newest_old = self.history.newest_old();
+        let missing = indices.filter(|index| *index <= newest_old && old.message(*index).is_none());
+        missing.fold(None, |span, index| match span {
+            None => Some(Missing(index..=index)),
+            Some(Missing(span)) => Some(Missing(index.min(*span.start())..=index.max(*span.end()))),
+        })
+    }
+
+    fn push_message(
+        &self,
+        page: &mut Page,
+        msg_index: u32,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<(), Rejection> {
+        let Found::Message(message) = self.find(msg_index, old) else {
+            return Err(Rejection::Broken(format!("{} lacks message {msg_index}", self.key)));
+        };
+        let sender = self.sender_of(&message)?;
         // A recall that a crash could still take back must not be shown: until it is durable, the
-        // message is as it was.
-        let recalled = message.recall_index != 0 && message.recall_index <= durable.recalls;
+        // message is as it was. But a text that is gone already was taken by one that is durable.
+        let recalled =
+            message.recall_index != 0 && (message.recall_index <= durable.recalls || message.erased);
         let (msg, extra) = if recalled { ("", "") } else { (message.msg, message.extra) };
         let view = MessageView {
             msg_index,
@@ -240,6 +348,14 @@ impl State {
             sender: sender.as_str(),
         };
         page.push(sender.clone(), view);
+        Ok(())
+    }
+
+    /// Who sent a message. One that was read just now names a row that damage may have changed.
+    fn sender_of(&self, message: &Stored<'_>) -> Result<&UserId, Rejection> {
+        let row = self.participants.rows().get(message.sender as usize);
+        let absent = || Rejection::Broken(format!("{} lacks participant {}", self.key, message.sender));
+        row.map(|row| &row.user).ok_or_else(absent)
     }
 
     /// Whether `user` is in the conversation.
@@ -276,7 +392,7 @@ impl State {
 
     /// When the newest message was sent.
     pub(crate) fn newest_message_ns(&self) -> Option<u64> {
-        self.history.message(self.history.newest_message()).map(|message| message.timestamp_ns)
+        self.history.newest_message_ns()
     }
 
     /// The read cursors of everybody who is in.
@@ -339,11 +455,14 @@ impl State {
                 self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index))
             );
         }
-        match self.history.message(recall.msg_index) {
-            Some(message) if message.recall_index == 0 => self.history.push_recall(recall.msg_index),
-            Some(_) => return Err(self.inconsistent(format!("message {} recalled twice", recall.msg_index))),
-            None => return Err(self.inconsistent(format!("recall of absent message {}", recall.msg_index))),
+        let RecallV1 { msg_index, .. } = *recall;
+        if msg_index == 0 || msg_index > self.history.newest_message() {
+            return Err(self.inconsistent(format!("recall of absent message {msg_index}")));
         }
+        if self.history.recall_of(msg_index) != 0 {
+            return Err(self.inconsistent(format!("message {msg_index} recalled twice")));
+        }
+        self.history.push_recall(msg_index);
         self.advance_time(recall.timestamp_ns);
         Ok(())
     }

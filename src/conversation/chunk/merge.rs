@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 
 use super::{
-    CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MessageV1, Saved, continuing,
-    finish,
+    CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MIXED_TEXT_BYTES, MessageV1,
+    Saved, continuing, finish,
 };
 use crate::conversation::codec;
 
@@ -57,12 +57,14 @@ impl Merger {
         for (message, index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
             self.take(message, index);
             if self.text_bytes >= CHUNK_TEXT_BYTES || self.messages.len() >= CHUNK_MESSAGES as usize {
-                full.push(self.flush(applied_lsn));
+                full.push(self.flush_messages(applied_lsn));
             }
         }
         self.recalls.extend(&chunk.recalls);
         if self.recalls.len() >= CHUNK_RECALLS as usize {
-            full.push(self.flush(applied_lsn));
+            // A recall stands behind its message.
+            full.push(self.flush_messages(applied_lsn));
+            full.push(self.flush_recalls(applied_lsn));
         }
         let is_last_series = self.series_merged + 1 == self.series;
         if is_last_series && (chunk.head.is_some() || !chunk.participants.is_empty()) {
@@ -99,19 +101,29 @@ impl Merger {
         self.messages.push(owned);
     }
 
-    /// A chunk of what is held back.
-    fn flush(&mut self, applied_lsn: u64) -> Chunk {
+    /// A chunk of the messages that are held back. Recalls gather behind them: so they are together in
+    /// few chunks, which a load reads, apart from the texts, of which it reads few.
+    fn flush_messages(&mut self, applied_lsn: u64) -> Chunk {
         let before = self.before.unwrap_or_default();
-        self.before = Some(before.plus(self.messages.len(), self.recalls.len()));
+        self.before = Some(before.plus(self.messages.len(), 0));
         self.text_bytes = 0;
         let messages = std::mem::take(&mut self.messages);
-        let recalls = std::mem::take(&mut self.recalls);
         let messages = messages.iter().map(OwnedMessage::borrow).collect();
-        finish(applied_lsn, ChunkV1 { messages, recalls, ..continuing(before) })
+        finish(applied_lsn, ChunkV1 { messages, ..continuing(before) })
+    }
+
+    fn flush_recalls(&mut self, applied_lsn: u64) -> Chunk {
+        let before = self.before.unwrap_or_default();
+        self.before = Some(before.plus(0, self.recalls.len()));
+        let recalls = std::mem::take(&mut self.recalls);
+        finish(applied_lsn, ChunkV1 { recalls, ..continuing(before) })
     }
 
     /// What is held back and the last series' tables; the last chunk has the head.
     fn close(&mut self, applied_lsn: u64, full: &mut Vec<Chunk>) -> Result<(), Error> {
+        if self.text_bytes > MIXED_TEXT_BYTES && !self.recalls.is_empty() {
+            full.push(self.flush_messages(applied_lsn));
+        }
         let mut before = self.before.unwrap_or_default();
         let owned = std::mem::take(&mut self.messages);
         let mut messages = owned.iter().map(OwnedMessage::borrow).collect::<Vec<_>>();

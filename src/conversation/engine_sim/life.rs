@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::archive::{self, Archive};
 use super::super::checkpoint::DirtyList;
 use super::super::chunk::{Merger, Saved};
+use super::super::old::{Missing, Old};
 use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
@@ -50,7 +51,7 @@ struct Merged {
 
 pub(super) struct Life {
     pub(super) log: Log,
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     publisher: Publisher,
     dirty: DirtyList,
     pub(super) hot: BTreeMap<ConversationKey, Hot>,
@@ -62,6 +63,10 @@ pub(super) struct Life {
     sabotage: Sabotage,
     /// Under sabotage: not yet in the list.
     unlisted: Vec<ConversationKey>,
+    pub(super) now_ns: u64,
+    /// How often old messages left memory, and how many conversations came without theirs.
+    pub(super) trimmed: u64,
+    pub(super) loaded_in_part: u64,
 }
 
 /// Why a step could not be taken.
@@ -112,6 +117,9 @@ impl Life {
             merged: None,
             sabotage,
             unlisted: Vec::new(),
+            now_ns: 0,
+            trimmed: 0,
+            loaded_in_part: 0,
         })
     }
 
@@ -126,7 +134,7 @@ impl Life {
             return Ok(None);
         }
         if !self.hot.contains_key(key) {
-            let loaded = match self.archive.load(key) {
+            let (loaded, old) = match self.load(key) {
                 Ok(loaded) => loaded,
                 Err(archive::Error::Snapshot(snapshot::Error::Io { .. })) => {
                     self.quarantined.insert(key.clone(), None);
@@ -134,15 +142,32 @@ impl Life {
                 }
                 Err(why) => return Err(Stop::Broken(format!("{key}: {why}"))),
             };
-            model.check(key, loaded.as_ref().map(|resident| &resident.state)).map_err(Stop::Broken)?;
-            let resident = loaded.unwrap_or_else(|| Resident::new(State::new(key.clone())));
+            model.check(key, loaded.as_ref().map(|resident| &resident.state), &old).map_err(Stop::Broken)?;
+            let resident =
+                loaded.unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
+            self.loaded_in_part += u64::from(resident.state.history.newest_old() > 0);
             let (durable, saved_lsn) = (durable_of(&resident.state), resident.saved_lsn);
             let durable_lsn = resident.state.applied_lsn;
             self.hot.insert(key.clone(), Hot { resident, durable, durable_lsn, saved_lsn });
         }
         let hot = self.hot.get_mut(key).expect("just inserted");
         hot.resident.state.history.erase_through(hot.durable.recalls);
+        self.trimmed += u64::from(hot.resident.trim(hot.saved_lsn));
         Ok(Some(hot))
+    }
+
+    /// A conversation as an actor loads it, and everything that it leaves on the disk.
+    fn load(&self, key: &ConversationKey) -> Result<(Option<Resident>, Old), archive::Error> {
+        load(&self.archive, key, self.now_ns)
+    }
+
+    /// What a call needs of the packs; `None` when the disk fails.
+    pub(super) fn read_old(&self, key: &ConversationKey, missing: &Missing) -> Result<Option<Old>, Stop> {
+        match self.archive.read_old(key, &missing.0) {
+            Ok(old) => Ok(Some(old)),
+            Err(archive::Error::Snapshot(snapshot::Error::Io { .. })) => Ok(None),
+            Err(why) => Err(Stop::Broken(format!("{key}: {why}"))),
+        }
     }
 
     /// An actor panics: what it knew is on the disk, and it is refused until a restart.
@@ -381,6 +406,16 @@ impl Life {
         }
         Ok(merged)
     }
+}
+
+pub(super) fn load(
+    archive: &Archive,
+    key: &ConversationKey,
+    now_ns: u64,
+) -> Result<(Option<Resident>, Old), archive::Error> {
+    let loaded = archive.load(key, now_ns, |_| ())?;
+    let newest_old = loaded.as_ref().map_or(0, |resident| resident.state.history.newest_old());
+    Ok((loaded, archive.read_old(key, &(1..=newest_old))?))
 }
 
 fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {

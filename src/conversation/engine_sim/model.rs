@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::archive::Archive;
 use super::super::archive::people::{Row, Whereabouts};
+use super::super::history::{self, is_remembered};
+use super::super::old::Old;
+use super::super::people::PeopleError;
 use super::super::record::{GroupChange, Record, extend_hash};
-use super::super::state::State;
-use crate::message::{ConversationKey, UserId};
+use super::super::state::{Durable, State};
+use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt, UserId};
+use crate::snapshot;
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +35,26 @@ pub(super) struct Model {
     pub(super) out: u64,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+struct PlainMessage {
+    sender: String,
+    text: String,
+    client_msg_id: String,
+    timestamp_ns: u64,
+}
+
+/// What the model expects of a send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    New,
+    Retry(Receipt),
+    Reused,
+}
+
 /// A conversation as its records make it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plain {
-    /// Sender and text.
-    messages: Vec<(String, String)>,
+    messages: Vec<PlainMessage>,
     recalls: Vec<u32>,
     cursors: BTreeMap<String, u32>,
     /// With the first message that each may read.
@@ -72,9 +91,15 @@ impl Model {
     }
 
     /// Compares a conversation that was read from the disk with its records.
-    pub(super) fn check(&self, key: &ConversationKey, state: Option<&State>) -> Result<(), String> {
-        let expected = self.plain(key, self.len());
-        let found = state.map_or_else(Plain::default, plain_of);
+    pub(super) fn check(
+        &self,
+        key: &ConversationKey,
+        state: Option<&State>,
+        old: &Old,
+    ) -> Result<(), String> {
+        let mut expected = self.plain(key, self.len());
+        expected.erase_recalled();
+        let found = state.map_or_else(Plain::default, |state| plain_of(state, old));
         if expected == found {
             Ok(())
         } else {
@@ -82,39 +107,58 @@ impl Model {
         }
     }
 
-    /// Compares whose conversations an archive says these are with what the records say, for each of `users`.
+    /// Compares whose conversations an archive says these are with what the records say, for each of `users`. Whatever
+    /// is not in its packs is in its tail or, when `some_are_in_memory`, there.
     pub(super) fn check_people(
         &self,
         archive: &Archive,
         keys: &[ConversationKey],
         users: &[UserId],
+        some_are_in_memory: bool,
     ) -> Result<(), String> {
+        let last: Vec<Plain> = keys.iter().map(|key| self.plain(key, self.len())).collect();
         for user in users {
-            let mut found = archive.people_of(user).map_err(|why| format!("{user}: {why}"))?;
-            found.sort_by(|a, b| a.key.cmp(&b.key));
+            let mut found = match archive.people_of(user) {
+                Ok(found) => found,
+                Err(PeopleError::Snapshot(why)) if matches!(*why, snapshot::Error::Io { .. }) => continue,
+                Err(why) => return Err(format!("{user}: {why}")),
+            };
             let tail = archive.tail_conversations_of(user);
             let mut expected = Vec::new();
-            for key in keys {
-                let last_lsn = self.plain(key, self.len()).last_lsn;
-                let saved = match archive.place_of(key) {
+            for (key, last) in keys.iter().zip(&last) {
+                let row = found.iter().find(|row| row.key == *key).map(|row| row.applied_lsn);
+                let place = archive.place_of(key);
+                let saved = match place {
                     // What is behind a row, the conversation itself has to be asked for.
-                    Whereabouts::InTail => found.iter().find(|row| row.key == *key).map(|it| it.applied_lsn),
-                    Whereabouts::InPacks { applied_lsn } if applied_lsn == last_lsn => Some(last_lsn),
-                    Whereabouts::Absent if last_lsn == 0 => None,
-                    other => return Err(format!("{key} ends with {last_lsn} and is {other:?}")),
+                    Whereabouts::InTail => row,
+                    Whereabouts::InPacks { applied_lsn } => Some(applied_lsn),
+                    Whereabouts::Absent => None,
                 };
-                expected.extend(saved.and_then(|lsn| self.plain(key, lsn).row_of(key, user, lsn)));
-                let is_in = self.plain(key, self.len()).first_readable(key, user).is_some();
-                if is_in && !tail.contains(key) && !found.iter().any(|row| row.key == *key) {
+                if !some_are_in_memory && place != Whereabouts::InTail && saved.unwrap_or(0) != last.last_lsn
+                {
+                    return Err(format!("{key} ends with {} and is {place:?}", last.last_lsn));
+                }
+                expected.extend(saved.and_then(|lsn| self.row_of(key, user, lsn, last)));
+                let is_in = last.first_readable(key, user).is_some();
+                if is_in && !some_are_in_memory && row.is_none() && !tail.contains(key) {
                     return Err(format!("nobody says that {user} is in {key}"));
                 }
             }
+            found.sort_by(|a, b| a.key.cmp(&b.key));
             expected.sort_by(|a, b| a.key.cmp(&b.key));
             if found != expected {
                 return Err(format!("{user} is said to be in {found:?}\nand should be in {expected:?}"));
             }
         }
         Ok(())
+    }
+
+    /// What packs that have a conversation up to this record are to say of a user.
+    fn row_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Option<Row> {
+        if saved == last.last_lsn {
+            return last.row_of(key, user, saved);
+        }
+        self.plain(key, saved).row_of(key, user, saved)
     }
 
     /// A conversation as its records up to `last` make it.
@@ -128,19 +172,97 @@ impl Model {
             plain.last_lsn = lsn;
         }
         plain.cursors.retain(|_, cursor| *cursor > 0);
-        // Whoever is read back has no text of what was recalled.
-        for msg_index in plain.recalls.clone() {
-            plain.messages[msg_index as usize - 1].1.clear();
-        }
         plain
     }
+
+    /// What a send is to get.
+    pub(super) fn expected_of_send(
+        &self,
+        key: &ConversationKey,
+        sender: &str,
+        draft: &Draft,
+        options: &history::Options,
+        now_ns: u64,
+    ) -> Expected {
+        let plain = self.plain(key, self.len());
+        let newest = plain.messages.len() as u32;
+        let same = plain.messages.iter().zip(1..).filter(|(message, index)| {
+            let is_same = message.sender == sender && message.client_msg_id == draft.client_msg_id;
+            is_same && is_remembered(options, newest, now_ns, *index, message.timestamp_ns)
+        });
+        match same.last() {
+            None => Expected::New,
+            Some((first, index)) if first.text != short(&draft.msg) && !plain.recalls.contains(&index) => {
+                Expected::Reused
+            }
+            Some((first, msg_index)) => {
+                Expected::Retry(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true })
+            }
+        }
+    }
+
+    /// Who sent a message and which recall took it back, 0 for none; `None` when it is absent.
+    pub(super) fn message(&self, key: &ConversationKey, msg_index: u32) -> Option<(String, u32)> {
+        let plain = self.plain(key, self.len());
+        let message = plain.messages.get((msg_index as usize).checked_sub(1)?)?;
+        let recall = plain.recalls.iter().position(|recalled| *recalled == msg_index);
+        Some((message.sender.clone(), recall.map_or(0, |at| at as u32 + 1)))
+    }
+
+    /// Compares a page with the records.
+    pub(super) fn check_page(
+        &self,
+        key: &ConversationKey,
+        pull: &Pull,
+        durable: Durable,
+        page: &Page,
+    ) -> Result<(), String> {
+        let plain = self.plain(key, self.len());
+        let of_message = |index: u32| {
+            let message = &plain.messages[index as usize - 1];
+            let recall = plain.recalls.iter().position(|recalled| *recalled == index);
+            let recall = recall.map(|at| at as u32 + 1).filter(|recall| *recall <= durable.recalls);
+            let text = if recall.is_some() { String::new() } else { message.text.clone() };
+            (index, recall.unwrap_or(0), message.sender.clone(), message.timestamp_ns, text)
+        };
+        let oldest = page.min_msg_index;
+        let indices = walk(pull, pull.start_msg_index, oldest, durable.messages);
+        let expected: Vec<_> = indices.into_iter().map(of_message).collect();
+        let found: Vec<_> = page
+            .messages()
+            .map(|it| (it.msg_index, it.recall_index, it.sender.to_owned(), it.timestamp_ns, short(it.msg)))
+            .collect();
+        let recalls = walk(pull, pull.start_recall_index, 1, durable.recalls);
+        let recalls: Vec<_> =
+            recalls.into_iter().map(|index| (index, plain.recalls[index as usize - 1])).collect();
+        let bounds = (page.max_msg_index, page.max_recall_index);
+        if found == expected && page.recalls == recalls && bounds == (durable.messages, durable.recalls) {
+            return Ok(());
+        }
+        let recalled = &page.recalls;
+        Err(format!("{key}: {pull:?} got {found:?} {recalled:?}\nand should get {expected:?} {recalls:?}"))
+    }
+}
+
+fn walk(pull: &Pull, start: u32, oldest: u32, newest: u32) -> Vec<u32> {
+    let mut indices: Vec<u32> = match pull.direction {
+        Direction::After => (start.max(oldest)..=newest).collect(),
+        Direction::Before => (oldest..=start.min(newest)).rev().collect(),
+    };
+    indices.truncate(if start == 0 { 0 } else { pull.count as usize });
+    indices
 }
 
 impl Plain {
     fn take_over(&mut self, record: &Record<'_>) {
         match record {
             Record::Send(send) => {
-                self.messages.push((send.sender.to_owned(), short(send.msg)));
+                self.messages.push(PlainMessage {
+                    sender: send.sender.to_owned(),
+                    text: short(send.msg),
+                    client_msg_id: send.client_msg_id.to_owned(),
+                    timestamp_ns: send.timestamp_ns,
+                });
                 assert_eq!(self.messages.len() as u32, send.msg_index, "indices are dense");
                 self.cursors.insert(send.sender.to_owned(), send.msg_index);
                 self.newest_message_ns = send.timestamp_ns;
@@ -157,6 +279,13 @@ impl Plain {
                 let comes = matches!(change.change(), Ok(GroupChange::Create | GroupChange::Add));
                 change.users.iter().for_each(|user| if comes { self.come(user) } else { self.go(user) });
             }
+        }
+    }
+
+    /// Takes the texts out of what was recalled.
+    fn erase_recalled(&mut self) {
+        for msg_index in &self.recalls {
+            self.messages[*msg_index as usize - 1].text.clear();
         }
     }
 
@@ -198,25 +327,35 @@ impl Plain {
     }
 }
 
-fn plain_of(state: &State) -> Plain {
+fn plain_of(state: &State, old: &Old) -> Plain {
     let user = |number| state.participants.get(number).user.as_str().to_owned();
     let indices = 1..=state.history.newest_message();
-    let messages = indices.map(|index| state.history.message(index).expect("indices are dense"));
+    let messages = indices.map(|index| {
+        let stored = state.history.message(index).or_else(|| old.message(index)).expect("indices are dense");
+        // What a pack has of a message does not know of later recalls.
+        let text = if state.history.recall_of(index) == 0 { stored.msg } else { "" };
+        PlainMessage {
+            sender: user(stored.sender),
+            text: short(text),
+            client_msg_id: stored.client_msg_id.to_owned(),
+            timestamp_ns: stored.timestamp_ns,
+        }
+    });
     let rows = state.participants.rows();
     let read = rows.iter().filter(|row| row.read_cursor > 0);
     let members = state.participants.members();
     let recalls = 1..=state.history.newest_recall();
+    let messages: Vec<_> = messages.collect();
+    let newest_message_ns = messages.last().map_or(0, |newest| newest.timestamp_ns);
+    assert_eq!(state.newest_message_ns().unwrap_or(0), newest_message_ns, "also of what is not in memory");
     Plain {
-        messages: messages.map(|stored| (user(stored.sender), short(stored.msg))).collect(),
+        messages,
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
         members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
-        newest_message_ns: state
-            .history
-            .message(state.history.newest_message())
-            .map_or(0, |newest| newest.timestamp_ns),
+        newest_message_ns,
     }
 }
 

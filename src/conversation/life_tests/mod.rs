@@ -28,6 +28,7 @@ mod listing;
 mod loading;
 mod merging;
 mod passivating;
+mod people;
 mod restarting;
 
 const ROOT: &str = "data";

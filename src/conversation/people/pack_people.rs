@@ -53,7 +53,7 @@ pub(crate) struct Found {
 }
 
 /// Whether a pack has its people. One that has conversations and no block is older than blocks.
-fn has_blocks(pack: &PackReader) -> bool {
+pub(crate) fn has_blocks(pack: &PackReader) -> bool {
     pack.entries().is_empty() || pack.entries().iter().any(is_block)
 }
 
@@ -97,10 +97,10 @@ enum Source {
 }
 
 /// Blocks whose rows are sorted from the first block to the last.
-type Run = Vec<InIndex>;
+pub(super) type Run = Vec<InIndex>;
 
 /// A block with rows, as the index knows it.
-struct InIndex {
+pub(super) struct InIndex {
     span: Span,
     /// Its place among the pack's entries.
     entry: u32,
@@ -141,7 +141,7 @@ impl Source {
 }
 
 /// The blocks of a pack in their order, divided where one does not continue the one before.
-fn runs_of(entries: &[IndexEntry]) -> Vec<Run> {
+pub(super) fn runs_of(entries: &[IndexEntry]) -> Vec<Run> {
     let all = entries.iter().zip(0u32..).filter(|(entry, _)| is_block(entry));
     let mut blocks: Vec<_> =
         all.map(|(it, entry)| (it.offset, Span::from_numbers(it.summary), entry)).collect();
