@@ -6,6 +6,8 @@
  * Backoff And Jitter", AWS Architecture Blog, 2015).
  */
 
+import type { Closing } from "./closing.js";
+
 /** A longer wait that a server asks for is not believed. */
 const RETRY_AFTER_MAX_MS = 60_000;
 
@@ -36,16 +38,16 @@ export class Backoff {
   }
 }
 
-/** Resolves after a time, or at once when `signal` aborts. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+/** Resolves after a time, or at once when `until` closes. */
+export function sleep(ms: number, until: Closing): Promise<void> {
   return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
-    const done = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
+    const timer = setTimeout(() => {
+      off();
       resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", done);
+    }, ms);
+    const off = until.onClose(() => {
+      clearTimeout(timer);
+      resolve();
+    });
   });
 }

@@ -6,6 +6,7 @@
  */
 
 import { Backoff, type BackoffOptions, sleep } from "./backoff.js";
+import type { Closing } from "./closing.js";
 import {
   ChinwagError,
   ClosedError,
@@ -30,7 +31,7 @@ export interface CallerOptions {
   /** For one try. */
   timeout_ms: number;
   backoff: BackoffOptions;
-  closed: AbortSignal;
+  closed: Closing;
 }
 
 /** How a call is made. */
@@ -66,12 +67,12 @@ export class Caller {
     const backoff = new Backoff(this.options.backoff);
     let hasRenewed = false;
     for (;;) {
-      if (closed.aborted) throw new ClosedError("the client is closed");
+      if (closed.isClosed) throw new ClosedError("the client is closed");
       const used = { token: undefined as string | undefined };
       try {
         return await this.#try(method, params, wait_ms, used);
       } catch (error) {
-        if (closed.aborted) throw new ClosedError("the client is closed", { cause: error });
+        if (closed.isClosed) throw new ClosedError("the client is closed", { cause: error });
         if (isUnauthenticated(error) && used.token !== undefined) await this.options.tokens.refuse(used.token);
         if (isUnauthenticated(error) && this.options.tokens.isRenewable && !hasRenewed) {
           hasRenewed = true;

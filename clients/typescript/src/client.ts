@@ -20,6 +20,7 @@ import type {
 } from "./api.js";
 import type { BackoffOptions } from "./backoff.js";
 import { Caller } from "./caller.js";
+import { Closing } from "./closing.js";
 import { Connection, type PassedOn, type State, type StateChange } from "./connection.js";
 import { ChinwagError, ClosedError, Code, type Repeatable } from "./error.js";
 import { type Fetch, Http } from "./http.js";
@@ -86,7 +87,7 @@ export class Client {
   readonly #reader: Reader;
   readonly #caller: Caller;
   readonly #connection: Connection;
-  readonly #closed = new AbortController();
+  readonly #closed = new Closing();
   readonly #handlers: { [K in keyof Events]?: Set<Handler<K>> } = {};
   readonly #sends = new Map<string, Promise<unknown>>();
   readonly #retry_ms: number;
@@ -98,7 +99,7 @@ export class Client {
   constructor(options: ClientOptions) {
     const url = options.url.replace(/\/+$/, "");
     if (!/^https?:\/\//.test(url)) throw new TypeError("url must begin with http:// or https://");
-    const closed = this.#closed.signal;
+    const closed = this.#closed;
     const tokens = new Tokens(options.token);
     const fetch = options.fetch ?? ((...call: Parameters<Fetch>) => globalThis.fetch(...call));
     this.#retry_ms = options.retry_ms ?? 60_000;
@@ -157,7 +158,7 @@ export class Client {
 
   /** Begins live delivery, which goes on until {@link close}. Add handlers first. */
   connect(): void {
-    if (this.#hasBegun || this.#closed.signal.aborted) return;
+    if (this.#hasBegun || this.#closed.isClosed) return;
     this.#hasBegun = true;
     // A page that is back on a network does not wait for the next try.
     const wake = (): void => this.#connection.wake();
@@ -183,7 +184,7 @@ export class Client {
    * never twice, because it has a name. Messages to one conversation arrive in the order of the calls.
    */
   send(request: SendRequest): Promise<Receipt> {
-    if (this.#closed.signal.aborted) return Promise.reject(new ClosedError("the client is closed"));
+    if (this.#closed.isClosed) return Promise.reject(new ClosedError("the client is closed"));
     if (this.#sendsWaiting >= SENDS_WAITING_MAX) {
       return Promise.reject(new ChinwagError(Code.too_fast, `${SENDS_WAITING_MAX} messages are waiting`));
     }
@@ -272,8 +273,8 @@ export class Client {
   }
 
   #finish(error: Error | undefined): void {
-    if (this.#closed.signal.aborted) return;
-    this.#closed.abort();
+    if (this.#closed.isClosed) return;
+    this.#closed.close();
     this.#reader.close();
     this.#state = "closed";
     const change: StateChange = error === undefined ? { state: "closed" } : { state: "closed", error };
@@ -288,7 +289,7 @@ export class Client {
 
   /** Nothing comes after the end. */
   #emit<K extends keyof Events>(name: K, event: Events[K]): void {
-    if (!this.#closed.signal.aborted) this.#tell(name, event);
+    if (!this.#closed.isClosed) this.#tell(name, event);
   }
 
   #tell<K extends keyof Events>(name: K, event: Events[K]): void {

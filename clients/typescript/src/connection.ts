@@ -21,6 +21,7 @@ import type {
 } from "./api.js";
 import { Backoff, type BackoffOptions, sleep } from "./backoff.js";
 import { isUnauthenticated } from "./caller.js";
+import { Closing } from "./closing.js";
 import { ChinwagError, ClosedError } from "./error.js";
 import type { Reader } from "./reader.js";
 import { type Ending, Socket } from "./socket.js";
@@ -80,7 +81,7 @@ export interface ConnectionOptions {
   pong_ms: number;
   /** How long the server may hold a sync. */
   poll_ms: number;
-  closed: AbortSignal;
+  closed: Closing;
   /** Any call over HTTP, once: whether that works. */
   probe(): Promise<unknown>;
   /** Once. */
@@ -94,15 +95,15 @@ export class Connection {
   #failedOpenings = 0;
   /** Whether calls over HTTP worked while sockets did not open. */
   #httpWorks = false;
-  #wake = new AbortController();
+  #wake = new Closing();
   #walk: Promise<void> | undefined;
   #walkAgain = false;
   readonly #backoff: Backoff;
 
   constructor(private readonly options: ConnectionOptions) {
     this.#backoff = new Backoff(options.backoff);
-    options.closed.addEventListener("abort", () => {
-      this.#wake.abort();
+    options.closed.onClose(() => {
+      this.#wake.close();
       this.#socket?.close();
     });
   }
@@ -114,22 +115,22 @@ export class Connection {
 
   /** Tries again now instead of later. */
   wake(): void {
-    this.#wake.abort();
+    this.#wake.close();
   }
 
   /** Connects until it is closed; an error comes back if it cannot go on. */
   async run(): Promise<Error | undefined> {
     const { closed, emit } = this.options;
-    while (!closed.aborted) {
+    while (!closed.isClosed) {
       try {
         const error = this.#mayStream() ? await this.#stream() : await this.#poll();
-        if (closed.aborted) break;
+        if (closed.isClosed) break;
         const retry_in_ms = this.#backoff.next();
         emit("state", { state: "waiting", retry_in_ms, error });
-        this.#wake = new AbortController();
-        await sleep(retry_in_ms, this.#wake.signal);
+        this.#wake = new Closing();
+        await sleep(retry_in_ms, this.#wake);
       } catch (error) {
-        if (error instanceof ClosedError) return closed.aborted ? undefined : error;
+        if (error instanceof ClosedError) return closed.isClosed ? undefined : error;
         throw error;
       }
     }
@@ -137,7 +138,6 @@ export class Connection {
   }
 
   #mayStream(): boolean {
-    // A socket is tried after HTTP has worked, or a server that was away would be polled from then on.
     return this.options.WebSocket !== undefined && !(this.#failedOpenings >= OPENINGS_MAX && this.#httpWorks);
   }
 
@@ -151,7 +151,7 @@ export class Connection {
     } catch (cause) {
       return new Error("there is no token", { cause });
     }
-    if (this.options.closed.aborted) throw new ClosedError("the client is closed");
+    if (this.options.closed.isClosed) throw new ClosedError("the client is closed");
     const began = Date.now();
     const { code, why, wasOpen } = await this.#socketWith(token);
     if (wasOpen && Date.now() - began > STABLE_MS) this.#backoff.reset();
@@ -169,6 +169,8 @@ export class Connection {
     try {
       await this.options.probe();
       this.#httpWorks = true;
+      // The server may have come back just now.
+      this.#failedOpenings = OPENINGS_MAX - 1;
     } catch (error) {
       this.#endIfRefused(error);
     }
@@ -286,7 +288,7 @@ export class Connection {
   async #poll(): Promise<Error> {
     const { WebSocket, emit, poll_ms, closed } = this.options;
     const until = WebSocket === undefined ? Infinity : Date.now() + POLLING_MS;
-    for (let wait_ms = 0; Date.now() < until && !closed.aborted; wait_ms = poll_ms) {
+    for (let wait_ms = 0; Date.now() < until && !closed.isClosed; wait_ms = poll_ms) {
       try {
         await this.#pollOnce(wait_ms);
       } catch (error) {
@@ -312,7 +314,7 @@ export class Connection {
       await sleep(PAUSE_MS, closed);
     } else {
       const synced = await sync({ cursors, wait_ms, count: 50 });
-      if (closed.aborted) return;
+      if (closed.isClosed) return;
       for (const delta of synced.chats) reader.delta(delta);
     }
     // The next one would say the same again.

@@ -1,5 +1,6 @@
 /** Calls over HTTP: one POST each, JSON both ways. What is repeated, and when, is not decided here. */
 
+import type { Closing } from "./closing.js";
 import { ConnectionError, errorOf } from "./error.js";
 
 export type Fetch = typeof globalThis.fetch;
@@ -21,18 +22,16 @@ export class Http {
     params: unknown,
     token: string,
     timeout_ms: number,
-    signal?: AbortSignal,
+    closed: Closing,
   ): Promise<unknown> {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), timeout_ms);
-    const stop = (): void => abort.abort();
-    signal?.addEventListener("abort", stop);
+    const off = closed.onClose(() => abort.abort());
     try {
-      if (signal?.aborted) abort.abort();
       return await this.#exchange(method, params, token, abort.signal);
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", stop);
+      off();
     }
   }
 

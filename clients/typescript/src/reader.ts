@@ -20,8 +20,9 @@ import type {
   Standing,
   StreamEvent,
 } from "./api.js";
-import { ChinwagError, ClosedError, Code } from "./error.js";
 import { Backoff, sleep } from "./backoff.js";
+import { Closing } from "./closing.js";
+import { ChinwagError, ClosedError, Code } from "./error.js";
 import { keyOf, type Reading, type Store } from "./store.js";
 
 /** Messages, and recalls, of one pull: the most that the server gives. */
@@ -72,13 +73,13 @@ export class Reader {
   readonly #waiting: CatchUp[] = [];
   #running = 0;
   #idle: (() => void)[] = [];
-  readonly #closed = new AbortController();
+  readonly #closed = new Closing();
 
   constructor(private readonly options: ReaderOptions) {}
 
   /** Ends everything under way. */
   close(): void {
-    this.#closed.abort();
+    this.#closed.close();
     this.#abandon();
   }
 
@@ -187,7 +188,7 @@ export class Reader {
       return raise(under_way.goal, goal.msg_index, goal.recall_index);
     }
     const reading = this.options.store.get({ target, target_type });
-    if (this.#closed.signal.aborted || (reading !== undefined && isReached(reading, goal))) return;
+    if (this.#closed.isClosed || (reading !== undefined && isReached(reading, goal))) return;
     const catchUp = { chat: { target, target_type }, goal: { ...goal }, from, obsolete: false };
     this.#catchUps.set(key, catchUp);
     this.#waiting.push(catchUp);
@@ -216,7 +217,7 @@ export class Reader {
         if (catchUp.obsolete || error instanceof ClosedError) break;
         this.options.onProblem(catchUp.chat, error);
         if (isFinal(error)) break;
-        await sleep(backoff.next(), this.#closed.signal);
+        await sleep(backoff.next(), this.#closed);
       }
     }
     if (catchUp.obsolete) return;
@@ -285,12 +286,12 @@ export class Reader {
     if (page.min_msg_index > 0) reading.beginAt(Math.min(page.min_msg_index, page.max_msg_index + 1));
     for (const message of page.msgs) {
       // The app may close the client while it takes a message.
-      if (this.#closed.signal.aborted) return 0;
+      if (this.#closed.isClosed) return 0;
       if (reading.message(message.msg_index) === "next") this.options.onMessage(message);
     }
     // The keys are numbers, which come in ascending order.
     for (const [recall, msg_index] of Object.entries(page.recalls)) {
-      if (this.#closed.signal.aborted) return 0;
+      if (this.#closed.isClosed) return 0;
       const recall_index = Number(recall);
       const verdict = reading.recall(recall_index, msg_index);
       if (verdict === "next") this.options.onRecall({ ...reading.chat, msg_index, recall_index, by: "" });
