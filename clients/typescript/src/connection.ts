@@ -204,8 +204,8 @@ export class Connection {
 
   #hello(hello: Hello, socket: Socket): void {
     const { reader, emit } = this.options;
-    emit("state", { state: "online" });
     emit("hello", hello);
+    emit("state", { state: "online" });
     if (!socket.isOpen) return;
     const standings = new Map(hello.chats.map((standing) => [keyOf(standing), standing]));
     for (const cursors of chunks(reader.hello(hello))) void this.#resume(socket, cursors, standings);
@@ -262,11 +262,11 @@ export class Connection {
         this.#walkAgain = false;
         this.#walkThrough();
       },
-      (error: unknown) => {
+      () => {
         this.#walk = undefined;
         this.#walkAgain = false;
         // A new hello says what this would have found.
-        this.#socket?.close(4000, `the list cannot be read: ${String(error)}`.slice(0, 100));
+        this.#socket?.close(4000, "the list cannot be read");
       },
     );
   }

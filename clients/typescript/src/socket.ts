@@ -12,6 +12,8 @@ import { ChinwagError, Code, ConnectionError, errorOf } from "./error.js";
 export const CALLS_MAX = 256;
 /** From asking for a connection to the server's hello. */
 const OPEN_TIMEOUT_MS = 15_000;
+/** How long a close has to follow an error. */
+const ERROR_TO_CLOSE_MS = 50;
 /** A code of our own: the application's range begins at 4000. */
 const DEAD_LINE = 4000;
 const PROTOCOL = "chinwag.v1";
@@ -60,8 +62,8 @@ export class Socket {
     this.#socket = new WebSocket(streamUrl(options.url), [PROTOCOL, `bearer.${token}`]);
     this.#socket.onmessage = ({ data }) => this.#take(data);
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    // A close always follows, and says as little.
-    this.#socket.onerror = () => {};
+    // A close follows, which may say more; but not from Node 20 for a connection that is refused.
+    this.#socket.onerror = () => setTimeout(() => this.#end(1006, ""), ERROR_TO_CLOSE_MS);
     this.#alarm = setTimeout(() => this.#giveUp("no hello in time"), OPEN_TIMEOUT_MS);
   }
 

@@ -242,6 +242,18 @@ test("a silent server is asked, and left if it stays silent", async (t) => {
   assert.deepEqual(asked.slice(0, 4), [1, 1, 1, 1]);
 });
 
+test("an error that no close follows is an end all the same", async (t) => {
+  const server = new FakeServer();
+  server.onSocket = (socket) => {
+    if (server.sockets.length === 1) socket.onerror?.();
+    else socket.say({ type: "hello", chats: [], user: "alice", epoch: 1 });
+  };
+  const client = server.client(t);
+  client.connect();
+  await state(client, is("online"));
+  assert.equal(server.sockets.length, 2);
+});
+
 test("nonsense from the server ends the stream, and unknown words do not", async (t) => {
   const server = new FakeServer();
   const client = server.client(t);
