@@ -215,7 +215,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         connections: to_usize(layers.one("connections", "10000", connections)?),
         origins: layers.all("origin", value::origin)?,
         stream_ping: time("stream-ping", "25s", &limits::STREAM_PING)?,
-        stream_queue_bytes: to_usize(size("stream-queue", "1MiB", &limits::STREAM_QUEUE_BYTES)?),
+        stream_queue_bytes: to_usize(stream_queue_bytes(layers, body_limit_bytes)?),
         rate: layers.one("rate", "off", value::rate)?,
         recall_window: layers.one("recall-window", "off", window)?,
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
@@ -237,6 +237,15 @@ fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
     let least = (body_limit_bytes * limits::BODIES_PER_SEGMENT_MIN).max(*limits::SEGMENT_BYTES.start());
     let allowed = least..=*limits::SEGMENT_BYTES.end();
     layers.one("segment-bytes", "64MiB", |text| value::size_bytes(text, &allowed))
+}
+
+/// One message of the longest kind has to fit, or it would always be left out.
+fn stream_queue_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
+    let least = body_limit_bytes * limits::EVENT_BYTES_PER_BODY_BYTE + limits::STREAM_QUEUE_BYTES_BESIDE_BODY;
+    let least = least.max(*limits::STREAM_QUEUE_BYTES.start());
+    let allowed = least..=*limits::STREAM_QUEUE_BYTES.end();
+    let default = limits::STREAM_QUEUE_BYTES_DEFAULT.max(least).to_string();
+    layers.one("stream-queue", &default, |text| value::size_bytes(text, &allowed))
 }
 
 fn data(layers: &Layers) -> Result<PathBuf, Error> {

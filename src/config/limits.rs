@@ -62,9 +62,15 @@ pub const CONNECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1
 /// `--stream-ping`: under a second pings are the traffic; over 10 minutes every gateway on the way has
 /// forgotten the connection.
 pub const STREAM_PING: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
-/// `--stream-queue`, in bytes for each connection: below 64 KiB one message of the longest kind is too
-/// much; above 64 MiB a slow reader is no longer cheap.
+/// `--stream-queue`, in bytes for each connection: below 64 KiB a busy second is too much; above 64 MiB
+/// a slow reader is no longer cheap.
 pub const STREAM_QUEUE_BYTES: RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
+/// `--stream-queue` when nobody says: sixteen bodies of the default length.
+pub const STREAM_QUEUE_BYTES_DEFAULT: u64 = 1024 * 1024;
+/// An event is kept as the texts and as its JSON.
+pub const EVENT_BYTES_PER_BODY_BYTE: u64 = 2;
+/// What an event takes beside its texts, with room: ids and the names of fields.
+pub const STREAM_QUEUE_BYTES_BESIDE_BODY: u64 = 4096;
 /// `--drain-timeout`: zero cuts at once; no supervisor waits longer than an hour.
 pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 /// `--recall-window`: shorter than a second is a mistake in the unit.
@@ -95,6 +101,11 @@ const _: () = {
     assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");
     assert!(TOKEN_BYTES_MAX * 2 < HEADER_BYTES_MAX, "a token in both headers has to fit the head");
     assert!(HEADER_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX, "a whole head has to fit the buffer");
+    assert!(
+        *BODY_BYTES.end() * EVENT_BYTES_PER_BODY_BYTE + STREAM_QUEUE_BYTES_BESIDE_BODY
+            <= *STREAM_QUEUE_BYTES.end(),
+        "one event of the longest kind has to fit a stream's queue"
+    );
     assert!(CURSOR_BYTES_MAX >= ID_BYTES_MAX, "a cursor is at least an id");
     assert!(MEMBERS_PAGE_DEFAULT <= MEMBERS_PAGE_MAX);
     assert!(CLIENT_MSG_ID_BYTES_MAX <= 255, "a record keeps its length in a byte");

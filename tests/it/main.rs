@@ -32,6 +32,7 @@ mod starting;
 mod streaming;
 mod streaming_ends;
 mod streaming_hostile;
+mod streaming_many;
 mod streaming_resume;
 mod streaming_slow;
 mod syncing;

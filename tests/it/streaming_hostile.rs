@@ -129,6 +129,20 @@ fn a_flood_of_pings_is_1008() {
 }
 
 #[test]
+fn nonsense_counts_against_the_rate_and_the_stream_survives_it() {
+    let server = TestServer::start_with(&["--rate", "20"]);
+    let mut stream = server.client("alice").stream();
+    let mut codes = Vec::new();
+    for _ in 0..40 {
+        stream.write("nonsense").expect("the server reads");
+    }
+    for _ in 0..40 {
+        codes.push(stream.result()["error"]["code"].as_u64().expect("a code"));
+    }
+    assert!(codes.contains(&10001) && codes.contains(&10009), "{codes:?}");
+}
+
+#[test]
 fn a_message_that_is_not_finished_has_its_time() {
     let server = TestServer::start_with(&["--body-timeout", "300ms"]);
     let mut stream = server.client("alice").stream();

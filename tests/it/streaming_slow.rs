@@ -49,6 +49,12 @@ impl Seen {
     }
 }
 
+/// A server where little waits for a reader.
+fn server() -> TestServer {
+    let limits = ["--body-limit", "16KiB", "--stream-queue", "64KiB", "--write-timeout", "60s"];
+    TestServer::start_with(&limits)
+}
+
 fn send_all(chat: &Chat<'_>, texts: impl Iterator<Item = String>) {
     for text in texts {
         chat.send(&text);
@@ -59,7 +65,7 @@ fn send_all(chat: &Chat<'_>, texts: impl Iterator<Item = String>) {
 fn ten_slow_readers_beside_a_fast_one_delay_nobody() {
     const MESSAGES: u64 = 1500;
     const SLOW: usize = 10;
-    let server = TestServer::start_with(&["--stream-queue", "64KiB", "--write-timeout", "60s"]);
+    let server = server();
     let writer = server.client("writer");
     let users: Vec<_> = (0..=SLOW).map(|number| format!("reader-{number}")).collect();
     let members: Vec<_> = users.iter().map(String::as_str).collect();
@@ -96,29 +102,30 @@ fn ten_slow_readers_beside_a_fast_one_delay_nobody() {
 
 #[test]
 fn a_slow_event_source_is_told_where_to_pull_to() {
-    let server = TestServer::start_with(&["--stream-queue", "64KiB", "--write-timeout", "60s"]);
+    const MESSAGES: u64 = 1000;
+    let server = server();
     let (alice, bob) = (server.client("alice"), server.client("bob"));
     let mut source = bob.event_source();
     assert_eq!(source.event().expect("an event")["type"], "hello");
-    let padding = "x".repeat(50_000);
-    send_all(&alice.with("bob"), (0..300).map(|number| format!("{number} {padding}")));
+    let padding = "x".repeat(15_000);
+    send_all(&alice.with("bob"), (0..MESSAGES).map(|number| format!("{number} {padding}")));
     let mut seen = Seen::default();
-    while seen.msg_index < 300 {
+    while seen.msg_index < MESSAGES {
         seen.see(&source.event().expect("an event"));
     }
     assert!(seen.behinds >= 1);
     alice.with("bob").send("live again");
     seen.see(&source.event().expect("an event"));
-    assert_eq!(seen.msg_index, 301);
+    assert_eq!(seen.msg_index, MESSAGES + 1);
 }
 
 #[test]
 fn what_behind_says_is_there_to_be_pulled() {
-    let server = TestServer::start_with(&["--stream-queue", "64KiB"]);
+    let server = server();
     let (alice, bob) = (server.client("alice"), server.client("bob"));
     let mut stream = bob.stream();
-    let padding = "x".repeat(60_000);
-    send_all(&alice.with("bob"), (0..200).map(|number| format!("{number} {padding}")));
+    let padding = "x".repeat(15_000);
+    send_all(&alice.with("bob"), (0..1000).map(|number| format!("{number} {padding}")));
     let behind = loop {
         let event = stream.event();
         if event["type"] == "behind" {

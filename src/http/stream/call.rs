@@ -62,8 +62,30 @@ pub(super) struct Refused {
     failure: Failure,
 }
 
+/// Reads a text frame, and decides everything that can be decided before its call is made. Nonsense
+/// counts against the user's rate as much as calls do.
+pub(super) fn admit(text: &Bytes, edge: &Edge, caller: &Caller) -> Result<Call, Refused> {
+    let call = read(text);
+    if edge.drain.has_begun() {
+        return Err(refuse(call, Failure::Rejected(Rejection::Draining)));
+    }
+    if let Some(limiter) = &edge.limiter
+        && let Err(wait) = limiter.check(&caller.user)
+    {
+        return Err(refuse(call, Failure::TooFast { wait }));
+    }
+    call?.check(edge)
+}
+
+fn refuse(call: Result<Call, Refused>, failure: Failure) -> Refused {
+    match call {
+        Ok(call) => Refused::of(call, failure),
+        Err(refused) => Refused { failure, ..refused },
+    }
+}
+
 /// Reads a text frame; what it names is not looked into.
-pub(super) fn read(text: &Bytes) -> Result<Call, Refused> {
+fn read(text: &Bytes) -> Result<Call, Refused> {
     let invalid = |id, why: String| Refused {
         verb: Verb::Unknown,
         id,
@@ -127,20 +149,11 @@ impl Id {
 }
 
 impl Call {
-    /// Everything that can be decided before a call is made.
-    pub(super) fn admit(self, edge: &Edge, caller: &Caller) -> Result<Self, Refused> {
-        let refused = |call: Self, failure| Err(Refused { verb: call.verb, id: call.id, failure });
-        if edge.drain.has_begun() {
-            return refused(self, Failure::Rejected(Rejection::Draining));
-        }
-        if let Some(limiter) = &edge.limiter
-            && let Err(wait) = limiter.check(&caller.user)
-        {
-            return refused(self, Failure::TooFast { wait });
-        }
+    /// What can be decided of a call on its own before it is made.
+    fn check(self, edge: &Edge) -> Result<Self, Refused> {
         match edge.bodies.check(self.params.len()) {
             Ok(()) => Ok(self),
-            Err(failure) => refused(self, failure),
+            Err(failure) => Err(Refused::of(self, failure)),
         }
     }
 

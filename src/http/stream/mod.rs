@@ -154,10 +154,12 @@ pub(super) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>) -> (Ans
     match open(edge, &head).await {
         Ok((Kind::EventSource, opened)) => (event_source(opened), None),
         Ok((Kind::WebSocket(acceptance), opened)) => {
+            // hyper has none for what it does not take for an upgrade, such as HTTP/1.0.
+            let Some(upgrade) = upgrade else { return (Answer::failure(Failure::NoStream), None) };
             let mut response = Response::new(Body::Left(Full::default()));
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().extend(acceptance.headers());
-            (Answer::success(response), upgrade.map(|upgrade| Pending { upgrade, opened }))
+            (Answer::success(response), Some(Pending { upgrade, opened }))
         }
         Err(failure) => {
             let is_final = failure.is_final();
@@ -220,9 +222,10 @@ async fn attach(
 ) -> Result<Opened, Failure> {
     let place = Streams::enter(edge, &caller.user)?;
     let session = Arc::new(Session::new(edge.streams.limits));
-    let attached = edge.conversations.attach(&caller.user, session.clone(), HELLO_CHATS_MAX).await;
-    let (attached, chats) = attached.map_err(Failure::Rejected)?;
-    let more = chats.len() >= HELLO_CHATS_MAX;
+    let attached = edge.conversations.attach(&caller.user, session.clone(), HELLO_CHATS_MAX + 1).await;
+    let (attached, mut chats) = attached.map_err(Failure::Rejected)?;
+    let more = chats.len() > HELLO_CHATS_MAX;
+    chats.truncate(HELLO_CHATS_MAX);
     let hello = event::hello(&caller.user, &chats, more, edge.conversations.epoch());
     Ok(Opened {
         edge: edge.clone(),

@@ -5,35 +5,31 @@
 //! then neither events nor calls are taken in any more, and the socket's write time-out ends it. The
 //! protocol of what comes in is a library's, which is given bytes and gives messages.
 
-use std::io::{self, ErrorKind, Read, Write};
+mod calls;
+mod reading;
+
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, Stream};
+use futures_util::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-use tungstenite::Message;
-use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::call::{self, Call, ENVELOPE_BYTES_MAX, Id, Refused};
+use super::call::{Call, ENVELOPE_BYTES_MAX, Id};
 use super::outgoing::Outgoing;
-use super::resume::{Replayed, Resumed, replay};
+use super::resume::{Replayed, Resumed};
 use super::{
-    Alarm, DrainBegins, Ending, GOING_DOWN, Opened, Pending, TAKE_BYTES_MAX, TOKEN_EXPIRED, drain_begins,
-    event, frame,
+    Alarm, DrainBegins, Ending, GOING_DOWN, Opened, Pending, TOKEN_EXPIRED, drain_begins, event, frame,
 };
-use crate::http::body::SMALL_BYTES;
-use crate::http::failure::Failure;
-use crate::http::sync::positions;
 use crate::http::wire::Wire;
 use crate::live::Event;
-use crate::telemetry::{SUCCESS, Verb};
 
 /// What one read takes at most: some sixteen sends. An idle socket keeps this much.
 const READ_BYTES: usize = 4096;
@@ -52,7 +48,7 @@ const HOLD_FOR_RESUME: Duration = Duration::from_secs(10);
 /// How long calls in flight have to be answered, and then the farewell to be written, when the server
 /// ends the stream.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// Pings of the client between two of ours: a client needs one.
+/// Pings and pongs of the client between two pings of ours: a client needs one of each.
 const PINGS_MAX: usize = 100;
 /// How many of our pings may go unanswered.
 const SILENCE_MAX: u32 = 2;
@@ -149,7 +145,7 @@ struct Socket {
     was_heard: bool,
     /// How many pings went unanswered.
     silence: u32,
-    /// How many pings came since the last of ours.
+    /// How many pings and pongs came since the last ping of ours.
     pings: usize,
 }
 
@@ -234,8 +230,6 @@ impl Socket {
         Poll::Pending
     }
 
-    // --- time ---
-
     /// Looks at the clock and the drain.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
         if matches!(self.phase, Phase::Open) && self.drain.as_mut().poll(cx).is_ready() {
@@ -309,8 +303,6 @@ impl Socket {
         self.was_heard = false;
     }
 
-    // --- the end ---
-
     /// Takes nothing further; what is in flight is answered first.
     fn close(&mut self, ending: Ending) {
         self.phase = Phase::Closing { ending, until: Instant::now() + CLOSE_PATIENCE };
@@ -343,300 +335,10 @@ impl Socket {
         let _ = ready!(Pin::new(&mut self.wire).poll_shutdown(cx));
         Poll::Ready(())
     }
-
-    // --- what comes in ---
-
-    fn may_read(&self) -> bool {
-        !self.out.is_full()
-            && self.calls.len() < CALLS_MAX
-            && self.call_bytes < CALL_BYTES_MAX
-            && self.next_resume.is_none()
-    }
-
-    /// Reads what is there, as far as there is room for answers.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut moved = false;
-        while matches!(self.phase, Phase::Open) && self.may_read() {
-            let mut bytes = Incoming { wire: &mut self.wire, cx, out: &mut self.out, read: 0 };
-            let message = self.protocol.read(&mut bytes);
-            self.unfinished.bytes += bytes.read;
-            self.was_heard |= bytes.read > 0;
-            match message {
-                Ok(message) => self.take(message),
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    self.check_unfinished();
-                    break;
-                }
-                Err(error) => self.refuse(error)?,
-            }
-            moved = true;
-        }
-        Ok(moved)
-    }
-
-    fn take(&mut self, message: Message) {
-        /// Header and mask of a control frame.
-        const CONTROL_BYTES: usize = 6;
-        match message {
-            Message::Text(text) => {
-                let unfinished = std::mem::take(&mut self.unfinished);
-                self.take_text(text.into(), unfinished.share);
-            }
-            Message::Ping(payload) => {
-                self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
-                self.pings += 1;
-                if self.pings > PINGS_MAX {
-                    self.farewell(TOO_MANY_PINGS);
-                }
-            }
-            Message::Pong(payload) => {
-                self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
-            }
-            Message::Close(_) => {
-                // The library has its answer ready, and says that this was all.
-                let mut context = Context::from_waker(std::task::Waker::noop());
-                let mut bytes =
-                    Incoming { wire: &mut self.wire, cx: &mut context, out: &mut self.out, read: 0 };
-                let _ = self.protocol.flush(&mut bytes);
-                self.leave();
-            }
-            Message::Binary(_) | Message::Frame(_) => self.farewell(NOT_TEXT),
-        }
-    }
-
-    /// A message that is not whole has a time, and a share of the memory if it is not small.
-    fn check_unfinished(&mut self) {
-        let bodies = &self.opened.edge.bodies;
-        if self.unfinished.bytes == 0 {
-            return;
-        }
-        if self.unfinished.due.is_none() {
-            self.unfinished.due = Some(Instant::now() + bodies.patience());
-        }
-        if self.unfinished.bytes as u64 > SMALL_BYTES && self.unfinished.share.is_none() {
-            match bodies.share(bodies.limit_bytes() as u64) {
-                Ok(share) => self.unfinished.share = share,
-                Err(_) => self.farewell(NO_MEMORY),
-            }
-        }
-    }
-
-    /// What to say to nonsense; an error if there is nobody to say it to.
-    fn refuse(&mut self, error: Error) -> io::Result<()> {
-        let ending = match error {
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            Error::ConnectionClosed | Error::AlreadyClosed => {
-                self.leave();
-                return Ok(());
-            }
-            Error::Io(error) => return Err(error),
-            Error::Capacity(CapacityError::MessageTooLong { .. }) => TOO_LARGE,
-            Error::Utf8(_) => NOT_UTF8,
-            _ => BAD_FRAME,
-        };
-        self.farewell(ending);
-        Ok(())
-    }
-
-    // --- calls ---
-
-    fn take_text(&mut self, text: Bytes, share: Option<OwnedSemaphorePermit>) {
-        let Opened { edge, caller, .. } = &self.opened;
-        let call = call::read(&text).and_then(|call| call.admit(edge, caller));
-        let call = match call {
-            Ok(call) if call.verb == Verb::Resume => return self.take_resume(call),
-            Ok(call) => call,
-            Err(refused) => {
-                let frame = refused.answer(edge);
-                self.out.push(frame);
-                self.go_live();
-                return;
-            }
-        };
-        let share = match share {
-            Some(share) => Ok(Some(share)),
-            None => edge.bodies.share(text.len() as u64),
-        };
-        match share {
-            Ok(share) => {
-                let pages = call
-                    .answers_with_page()
-                    .then(|| self.pages.get_or_insert_with(|| Arc::new(Semaphore::new(PAGES_MAX))).clone());
-                let made = call.make(edge.clone(), caller.clone(), share);
-                let bytes = text.len();
-                self.call_bytes += bytes;
-                self.calls.push(Box::pin(async move {
-                    let _turn = match &pages {
-                        Some(pages) => pages.acquire().await.ok(),
-                        None => None,
-                    };
-                    (bytes, made.await)
-                }));
-            }
-            Err(failure) => {
-                let frame = Refused::of(call, failure).answer(edge);
-                self.out.push(frame);
-            }
-        }
-        self.go_live();
-    }
-
-    /// A frame that is no resume ends the waiting for one, unless it was announced.
-    fn go_live(&mut self) {
-        if !self.opened.will_resume {
-            self.held_until = None;
-        }
-    }
-
-    /// Gives the calls in flight their turn, in the order in which they came, and takes what they
-    /// answer. A call gets its first turn in the round in which it came, and a send takes its place in
-    /// its conversation then: so the sends of one socket keep their order.
-    fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while !self.out.is_full() {
-            let Poll::Ready(Some((bytes, frame))) = Pin::new(&mut self.calls).poll_next(cx) else { break };
-            self.call_bytes -= bytes;
-            if let Some(frame) = frame {
-                self.out.push(frame);
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    // --- resume ---
-
-    fn take_resume(&mut self, call: Call) {
-        if self.resuming.is_some() {
-            self.next_resume = Some(call);
-            return;
-        }
-        let Opened { edge, caller, start, .. } = &self.opened;
-        match positions(&call.params) {
-            Ok(positions) => {
-                let (frames, replayed) = mpsc::channel(1);
-                let replay = replay(edge.clone(), caller.clone(), start.clone(), positions, frames);
-                let Call { id, began, .. } = call;
-                let replay: Pin<Box<dyn Future<Output = Resumed> + Send>> = Box::pin(replay);
-                let replay = Some(replay);
-                self.resuming = Some(Box::new(Resuming { id, began, replay, resumed: None, replayed }));
-            }
-            Err(why) => {
-                let frame = Refused::of(call, Failure::Rejected(why)).answer(edge);
-                self.out.push(frame);
-                self.held_until = None;
-            }
-        }
-    }
-
-    /// Carries the replay on while there is room for it.
-    fn poll_replay(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while !self.out.is_full()
-            && let Some(resuming) = &mut self.resuming
-        {
-            resuming.advance(cx);
-            match resuming.replayed.poll_recv(cx) {
-                Poll::Ready(Some(Replayed { frames, events })) => {
-                    self.opened.edge.metrics.stream_events.inc_by(events as u64);
-                    self.out.push(frames);
-                }
-                // The sender went with the replay, and nothing is left of it.
-                Poll::Ready(None) => self.end_replay(),
-                Poll::Pending => break,
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    fn end_replay(&mut self) {
-        self.held_until = None;
-        let Some(resuming) = self.resuming.take() else { return };
-        let Some(resumed) = resuming.resumed else { return };
-        let frame = resuming.id.result(RESUMED_BYTES, |out| resumed.write_json(out));
-        if let Some(frame) = frame {
-            self.out.push(frame);
-        }
-        self.opened.edge.metrics.request(Verb::Resume, SUCCESS, resuming.began.elapsed());
-        if let Some(call) = self.next_resume.take() {
-            self.take_resume(call);
-        }
-    }
-
-    // --- events ---
-
-    fn poll_events(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while !self.out.is_full() && self.held_until.is_none() && self.resuming.is_none() {
-            let Opened { session, edge, caller, .. } = &self.opened;
-            let Poll::Ready(behind) = session.poll_take(cx, &mut self.batch, TAKE_BYTES_MAX) else { break };
-            if let Some(behind) = behind {
-                edge.metrics.stream_behind.inc();
-                self.out.push(event::behind(&behind, &caller.user));
-            }
-            edge.metrics.stream_events.inc_by(self.batch.len() as u64);
-            for event in self.batch.drain(..) {
-                self.out.push(event::frame_for(&event, &caller.user));
-            }
-            moved = true;
-        }
-        // An idle connection keeps no room for the busiest moment it had.
-        if self.batch.capacity() > 64 {
-            self.batch = Vec::new();
-        }
-        moved
-    }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         self.opened.edge.metrics.websockets.dec();
-    }
-}
-
-impl Resuming {
-    fn advance(&mut self, cx: &mut Context<'_>) {
-        if let Some(replay) = &mut self.replay
-            && let Poll::Ready(resumed) = replay.as_mut().poll(cx)
-        {
-            self.replay = None;
-            self.resumed = Some(resumed);
-        }
-    }
-}
-
-/// The socket as the library sees it: what it reads comes from the wire or would block, and what it
-/// writes (pongs, the answer to a close) goes to the rest of what goes out.
-struct Incoming<'a, 'b> {
-    wire: &'a mut Wire,
-    cx: &'a mut Context<'b>,
-    out: &'a mut Outgoing,
-    read: usize,
-}
-
-impl Read for Incoming<'_, '_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(bytes);
-        match Pin::new(&mut *self.wire).poll_read(self.cx, &mut buffer)? {
-            Poll::Ready(()) => {
-                self.read += buffer.filled().len();
-                Ok(buffer.filled().len())
-            }
-            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl Write for Incoming<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.copy(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

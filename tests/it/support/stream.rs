@@ -193,6 +193,18 @@ impl Stream {
         Ok(id)
     }
 
+    /// Asks without writing yet, for whoever asks much at a time.
+    pub(crate) fn ask_unflushed(&mut self, method: &str, params: &Value) {
+        let text = json!({"id": self.next_id, "method": method, "params": params}).to_string();
+        self.next_id += 1;
+        self.socket.write(Message::text(text)).expect("the server reads");
+    }
+
+    /// Writes what was asked.
+    pub(crate) fn flush(&mut self) {
+        self.socket.flush().expect("the server reads");
+    }
+
     /// A text frame.
     pub(crate) fn write(&mut self, text: &str) -> io::Result<()> {
         self.socket.send(Message::text(text)).map_err(|why| io::Error::other(why.to_string()))
