@@ -8,7 +8,7 @@
 //!                     tools -> (all but http)    auth                        disk
 //! ```
 //!
-//! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
+//! * [`message`]: the vocabulary; used by `http`, `conversation` and `client`, uses nothing.
 //! * [`config`]: plain data, checked once, handed down as each part's own options.
 //! * [`telemetry`]: logs and metrics; used anywhere, uses nothing.
 //! * [`auth`]: tokens to callers.
@@ -19,9 +19,11 @@
 //! * [`disk`]: the one trait, so that crashes can be simulated.
 //! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore.
 //! * [`node`]: recover, start, drain.
+//! * [`client`]: the other end of the wire; uses `message`, and nothing of the server.
 //! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
+pub mod client;
 pub mod config;
 pub mod conversation;
 pub mod data_dir;

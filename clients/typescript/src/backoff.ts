@@ -33,8 +33,14 @@ export class Backoff {
     return Math.min(retry_after_ms, RETRY_AFTER_MAX_MS) + random() * bound;
   }
 
+  /** The last try was a good one. */
   reset(): void {
     this.#tries = 0;
+  }
+
+  /** The last try went well for a moment: the waits may grow, but not for long. */
+  ease(): void {
+    this.#tries = Math.min(this.#tries, 2);
   }
 }
 

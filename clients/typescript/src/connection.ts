@@ -155,6 +155,7 @@ export class Connection {
     const began = Date.now();
     const { code, why, wasOpen } = await this.#socketWith(token);
     if (wasOpen && Date.now() - began > STABLE_MS) this.#backoff.reset();
+    else if (wasOpen) this.#backoff.ease();
     // Why a socket does not open is not told to a page: it may be the token.
     if (!wasOpen || code === TOKEN_EXPIRED) await tokens.refuse(token);
     if (code === TOKEN_EXPIRED && !tokens.isRenewable) throw new ClosedError("the token has expired");

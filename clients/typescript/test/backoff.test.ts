@@ -10,6 +10,8 @@ test("waits are random below a bound that doubles up to a cap", () => {
   assert.deepEqual(waits, [100, 200, 400, 800, 1000, 1000]);
   const least = new Backoff({ base_ms: 100, cap_ms: 1000, random: () => 0 });
   assert.deepEqual([least.next(), least.next()], [0, 0]);
+  most.ease();
+  assert.equal(Math.round(most.next()), 400);
   most.reset();
   assert.equal(Math.round(most.next()), 100);
 });
