@@ -457,10 +457,15 @@ impl Round {
         let index = self.random.random_range(0..60);
         let call = match self.random.random_range(0..100) {
             0..60 => {
-                let bytes = if self.chance(15) { 2500 } else { self.random.random_range(1..120) };
-                let client_msg_id = self.random.random_range(0..200).to_string();
-                let msg = char::from(self.random.random_range(b'a'..=b'z')).to_string().repeat(bytes);
-                Wish::Send(Draft { msg, extra: String::new(), client_msg_id })
+                let number = self.random.random_range(0..200u8);
+                // The same id mostly means the same text: a retry.
+                let (letter, bytes) = match self.chance(50) {
+                    true => (b'a' + number % 26, usize::from(number) + 1),
+                    false => (self.random.random_range(b'a'..=b'z'), self.random.random_range(1..120)),
+                };
+                let bytes = if self.chance(15) { 2500 } else { bytes };
+                let msg = char::from(letter).to_string().repeat(bytes);
+                Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
             }
             60..72 => Wish::Recall(index),
             72..84 => Wish::Ack(index),
