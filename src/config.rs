@@ -97,6 +97,14 @@ pub struct Serve {
     pub memory_limit_bytes: u64,
     /// How long the log is kept after no snapshot needs it; `None`: not at all.
     pub keep_log: Option<Duration>,
+    /// How long a message is kept; `None`: for ever.
+    pub retain_age: Option<Duration>,
+    /// How many messages of a conversation are kept; `None`: all.
+    pub retain_count: Option<u32>,
+    /// How often everything on the disk is read and checked; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes per second that this reads at most.
+    pub scrub_bytes_per_second: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -225,12 +233,23 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
         memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
         keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
+        retain_age: layers.one("retain-days", "off", days)?,
+        retain_count: layers
+            .one("retain-count", "off", |text| value::optional_number(text, &limits::RETAIN_COUNT))?,
+        scrub_interval: layers
+            .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
+        scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
         issuer: layers.optional("issuer", value::name)?,
         log_level: layers.one("log-level", "info", value::log_level)?,
     })
+}
+
+fn days(text: &str) -> Result<Option<Duration>, String> {
+    let days = value::optional_number(text, &limits::RETAIN_DAYS)?;
+    Ok(days.map(|days| Duration::from_hours(24) * days))
 }
 
 fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {

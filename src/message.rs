@@ -451,8 +451,8 @@ pub enum Rejection {
     ReadOnly,
     /// The log has failed; whether the call was stored is unknown until recovery.
     LogFailed,
-    /// The conversation's data is damaged, or its actor died: refused until a restart. Nothing was
-    /// stored.
+    /// The conversation's data is damaged, or its actor died and it is not read from the disk again
+    /// yet. Nothing was stored.
     Quarantined,
     /// The conversation broke while handling the call; whether it was stored is unknown.
     Broken(String),

@@ -78,6 +78,15 @@ pub(super) fn optional_duration(
     if text == "off" { Ok(None) } else { duration(text, allowed).map(Some) }
 }
 
+/// A number that fits 32 bits, or `off`.
+pub(super) fn optional_number(text: &str, allowed: &RangeInclusive<u64>) -> Result<Option<u32>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = whole_number(text, allowed).map_err(|why| format!("{why}, nor off"))?;
+    Ok(u32::try_from(number).ok())
+}
+
 /// Calls per second, or `off`.
 pub(super) fn rate(text: &str) -> Result<Option<NonZeroU32>, String> {
     if text == "off" {
@@ -139,7 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_and_a_window_can_be_off() {
+    fn a_rate_a_window_and_a_number_can_be_off() {
+        assert_eq!(optional_number("off", &(1..=9)), Ok(None));
+        assert_eq!(optional_number("9", &(1..=9)), Ok(Some(9)));
+        for bad in ["0", "10", "-1", "many", ""] {
+            assert!(optional_number(bad, &(1..=9)).is_err_and(|why| why.ends_with("nor off")), "{bad:?}");
+        }
         assert_eq!(rate("off"), Ok(None));
         assert_eq!(rate("20"), Ok(NonZeroU32::new(20)));
         assert!(rate("0").is_err());

@@ -24,6 +24,7 @@ use super::history;
 use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
+use super::retention;
 use super::state::{Decision, Durable, Pulled, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) recall_window: Option<Duration>,
     /// How much of a long conversation is in memory.
     pub(crate) history: history::Options,
+    /// How much of a conversation is kept.
+    pub(crate) retention: retention::Options,
     /// Changes only when a restore took history back.
     pub(crate) epoch: u32,
     /// Conversations in which something has happened, in memory or not.
@@ -152,7 +155,7 @@ impl Actor for Conversation {
         let Start { context, head, origin } = start;
         let resident = match origin {
             Origin::New => Resident::new(State::with((*head.key).clone(), context.history)),
-            Origin::Archive => load(&context, &head.key).await?,
+            Origin::Archive => load(&context, &head).await?,
         };
         let audience = Audience::find(&context.inboxes, &resident.state);
         let residence = Residence { context, head, resident, audience };
@@ -246,6 +249,12 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        // Only a retry looks at what was sent before.
+        let missing = if draft.client_msg_id.is_empty() { None } else { self.retain(old) };
+        if let Some(missing) = missing {
+            reply_unread(missing, Request::Send(draft), reply);
+            return Ok(());
+        }
         let decision = self.state().send(key, &caller.user, &draft, old, now_ns());
         if let Ok(Decision::Needs(missing)) = decision {
             reply_unread(missing, Request::Send(draft), reply);
@@ -262,6 +271,10 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Recall(msg_index), reply);
+            return Ok(());
+        }
         let window = self.context.recall_window;
         let newest = self.head.durable().messages;
         let decision = self.state().recall(key, &caller.user, msg_index, old, window, now_ns());
@@ -275,6 +288,14 @@ impl Residence {
             return Ok(());
         }
         self.settle(decision, Outcome::Recalled, reply)
+    }
+
+    /// Looks how much of the conversation is kept by now; what it has to see first.
+    fn retain(&mut self, old: &Old) -> Option<Missing> {
+        let retention = &self.context.retention;
+        let now_ns = if retention.is_off() { 0 } else { now_ns() };
+        let newest = self.head.durable().messages;
+        self.resident.state.history.retain(retention, newest, now_ns, old)
     }
 
     fn ack(
@@ -303,6 +324,10 @@ impl Residence {
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Pull(pull), reply);
+            return Ok(());
+        }
         match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
             Ok(Pulled::Page(mut page)) => {
                 page.epoch = self.context.epoch;
@@ -461,8 +486,8 @@ impl Residence {
 }
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
-async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resident, ActorProcessingErr> {
-    let (with, of) = (context.clone(), key.clone());
+async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, ActorProcessingErr> {
+    let (with, key, of) = (context.clone(), &head.key, head.key.clone());
     // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
     let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
     let archive = context.archive.clone();
@@ -471,6 +496,9 @@ async fn load(context: &Arc<Context>, key: &Arc<ConversationKey>) -> Result<Resi
         Ok(None) => Ok(Resident::new(State::with((**key).clone(), context.history))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
+            if why.is_damage() {
+                head.mark_damaged();
+            }
             Err(why.into())
         }
     }
@@ -492,7 +520,7 @@ fn refuse(reply: Reply, reason: Reason) {
 }
 
 /// Unix time in nanoseconds; 0 before 1970, the end of time after 2554.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

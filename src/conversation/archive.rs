@@ -52,6 +52,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the data is bad, as opposed to: could not be read this time.
+    pub(crate) fn is_damage(&self) -> bool {
+        !matches!(self, Self::Snapshot(snapshot::Error::Io { .. }))
+    }
+}
+
 /// Why a record cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -107,6 +114,20 @@ impl Archive {
         let records = Arc::make_mut(tail.entry(hash).or_default());
         records.push(record);
         records.len() == 1
+    }
+
+    /// Makes these records, in the order of the log, what the tail has of a conversation.
+    pub(crate) fn hold_again(&self, key: &[u8], records: Vec<TailRecord>) {
+        let hash = self.hash_of_bytes(key);
+        let mut tail = self.tail();
+        let held = tail.remove(&hash).unwrap_or_default();
+        // Two keys may share a hash.
+        let of_others = held.iter().filter(|record| key_bytes_of(&record.payload).is_ok_and(|of| of != key));
+        let mut all: Vec<TailRecord> = of_others.cloned().chain(records).collect();
+        all.sort_unstable_by_key(|record| record.lsn);
+        if !all.is_empty() {
+            tail.insert(hash, Arc::new(all));
+        }
     }
 
     fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
@@ -235,7 +256,12 @@ fn load_chunk(
 ) -> Result<(), Error> {
     let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
     let result = match known {
-        true => loader.load(chunk.meta.applied_lsn, &chunk.payload),
+        true => loader.load(chunk.meta.applied_lsn, &chunk.payload).map(|()| {
+            let summary = Summary::from_numbers(entry.summary);
+            if summary.hollow {
+                loader.keep_behind(summary.messages.1);
+            }
+        }),
         false => Err(codec::Error::Impossible("kind or version").into()),
     };
     result.map_err(|why| chunk_error(pack, entry, why))

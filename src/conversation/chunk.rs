@@ -7,7 +7,7 @@
 
 use bincode::{BorrowDecode, Encode};
 
-pub(crate) use self::merge::Merger;
+pub(crate) use self::merge::{Merger, Retention};
 pub(crate) use self::people::people_in;
 
 use super::codec;
@@ -76,23 +76,21 @@ pub(crate) struct Summary {
     pub(crate) newest_message_ns: u64,
     /// The greatest message index that a recall of the chunk took back; 0 for none.
     pub(crate) greatest_recalled: u32,
+    /// Whether its messages are kept for their ids only: retention took their texts.
+    pub(crate) hollow: bool,
 }
+
+/// Bits of one of the numbers of a summary.
+const COMPLETE: u32 = 1;
+const HOLLOW: u32 = 2;
 
 impl Summary {
     /// As the eight opaque numbers of a pack's index.
     pub(crate) fn to_numbers(self) -> [u32; 8] {
-        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled } = self;
+        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, hollow } = self;
+        let bits = u32::from(complete) * COMPLETE + u32::from(hollow) * HOLLOW;
         let (ns_high, ns_low) = ((ns >> 32) as u32, ns as u32);
-        [
-            messages.0,
-            messages.1,
-            recalls.0,
-            recalls.1,
-            u32::from(complete),
-            ns_high,
-            ns_low,
-            greatest_recalled,
-        ]
+        [messages.0, messages.1, recalls.0, recalls.1, bits, ns_high, ns_low, greatest_recalled]
     }
 
     /// How much of the conversation the packs have with this chunk.
@@ -102,10 +100,11 @@ impl Summary {
 
     /// Back from the numbers of an index.
     pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
-        let [m0, m1, r0, r1, complete, ns_high, ns_low, greatest_recalled] = numbers;
+        let [m0, m1, r0, r1, bits, ns_high, ns_low, greatest_recalled] = numbers;
         let newest_message_ns = u64::from(ns_high) << 32 | u64::from(ns_low);
-        let complete = complete != 0;
-        Self { messages: (m0, m1), recalls: (r0, r1), complete, newest_message_ns, greatest_recalled }
+        let (complete, hollow) = (bits & COMPLETE != 0, bits & HOLLOW != 0);
+        let (messages, recalls) = ((m0, m1), (r0, r1));
+        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow }
     }
 }
 
@@ -181,6 +180,9 @@ struct ParticipantV1<'a> {
 /// Texts of recalled messages are left out: the caller publishes chunks only after everything in
 /// them, the recalls too, is durable.
 pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
+    if let Some(hollow) = take_hollow(state, saved) {
+        return vec![hollow];
+    }
     let messages = take_messages(state, saved);
     let after = saved.plus(messages.len(), 0);
     if after.messages < state.history.newest_message() {
@@ -200,6 +202,21 @@ pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
         return chunks;
     }
     encode_end(state, saved, messages)
+}
+
+/// The next messages that are there for their ids only: an import may bring such.
+fn take_hollow(state: &State, saved: Saved) -> Option<Chunk> {
+    let history = &state.history;
+    let last = (history.kept_from() - 1).min(saved.messages.saturating_add(CHUNK_MESSAGES));
+    let stored = (saved.messages + 1..=last).filter_map(|index| history.message(index));
+    // What was sent here and is not kept any more still has its text.
+    if !stored.clone().any(|stored| stored.erased && stored.recall_index == 0) {
+        return None;
+    }
+    let messages = stored.map(message_of).collect();
+    let mut chunk = finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) });
+    chunk.summary.hollow = true;
+    Some(chunk)
 }
 
 fn is_long(text_bytes: impl Iterator<Item = usize>) -> bool {
@@ -235,6 +252,7 @@ fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
         complete: body.head.is_some(),
         newest_message_ns: body.messages.last().map_or(0, |message| message.timestamp_ns),
         greatest_recalled: body.recalls.iter().copied().max().unwrap_or(0),
+        hollow: false,
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
@@ -319,18 +337,20 @@ pub(crate) struct Loader {
     senders: u32,
     /// Whether the last chunk carried the head.
     complete: bool,
+    /// Whether there was a chunk.
+    begun: bool,
 }
 
 impl Loader {
     /// Begins with nothing of the conversation `key`.
     pub(crate) fn new(key: ConversationKey) -> Self {
-        Self { state: State::new(key), senders: 0, complete: false }
+        Self { state: State::new(key), senders: 0, complete: false, begun: false }
     }
 
     /// Takes over the next chunk.
     pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
         let chunk: ChunkV1<'_> = codec::decode(payload)?;
-        check_continues(&self.state, saved_before(&chunk))?;
+        self.check_continues(saved_before(&chunk))?;
         for message in &chunk.messages {
             self.check_message(message)?;
             self.state.history.push(message.stored());
@@ -354,7 +374,7 @@ impl Loader {
         remembered: impl Fn(u32, u64) -> bool,
     ) -> Result<(), Error> {
         let chunk: ChunkV1<'_> = codec::decode(payload)?;
-        check_continues(&self.state, saved_before(&chunk))?;
+        self.check_continues(saved_before(&chunk))?;
         let history = &mut self.state.history;
         for (message, msg_index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
             if !message.client_msg_id.is_empty() && remembered(msg_index, message.timestamp_ns) {
@@ -373,12 +393,33 @@ impl Loader {
     /// Passes over an old chunk of which memory is to have nothing.
     pub(crate) fn pass_over(&mut self, summary: &Summary) -> Result<(), Error> {
         let before = Saved { messages: summary.messages.0, recalls: summary.recalls.0 };
-        check_continues(&self.state, before)?;
+        self.check_continues(before)?;
         if summary.messages.1 > summary.messages.0 {
             let mark = Mark { msg_index: summary.messages.1, timestamp_ns: summary.newest_message_ns };
             self.state.history.pass_over(mark);
         }
+        if summary.hollow {
+            self.keep_behind(summary.messages.1);
+        }
         self.complete = summary.complete;
+        Ok(())
+    }
+
+    /// Nothing up to this message is kept any more, though its row may be there.
+    pub(crate) fn keep_behind(&mut self, msg_index: u32) {
+        self.state.history.keep_from(msg_index.saturating_add(1));
+    }
+
+    /// A conversation begins with its first message, or behind those that retention took.
+    fn check_continues(&mut self, wants: Saved) -> Result<(), Inconsistent> {
+        let history = &mut self.state.history;
+        if !std::mem::replace(&mut self.begun, true) && wants.recalls == 0 && wants.messages > 0 {
+            history.begin_behind(wants.messages);
+        }
+        let has = Saved { messages: history.newest_message(), recalls: history.newest_recall() };
+        if has != wants {
+            return Err(self.state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
+        }
         Ok(())
     }
 
@@ -424,14 +465,6 @@ pub(crate) fn messages_of(payload: &[u8]) -> Result<History, Error> {
 
 fn saved_before(chunk: &ChunkV1<'_>) -> Saved {
     Saved { messages: chunk.messages_before, recalls: chunk.recalls_before }
-}
-
-fn check_continues(state: &State, wants: Saved) -> Result<(), Inconsistent> {
-    let has = Saved { messages: state.history.newest_message(), recalls: state.history.newest_recall() };
-    if has != wants {
-        return Err(state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
-    }
-    Ok(())
 }
 
 fn load_recalls(state: &mut State, messages: &[u32]) -> Result<(), Inconsistent> {

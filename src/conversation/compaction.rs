@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::actor::now_ns;
 use super::archive::Archive;
-use super::chunk::Merger;
+use super::chunk::{Merger, Retention, Summary};
 use super::people::{ConversationPack, SYNC_BYTES, is_block};
 use super::publisher::{self, Publisher};
+use super::{history, retention};
 use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader};
+use crate::telemetry::{Metrics, PackMaker};
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,12 +155,15 @@ impl Compaction {
     /// Starts the thread.
     pub(crate) fn start(
         options: Options,
+        retention: retention::Options,
         archive: Arc<Archive>,
         publisher: Arc<Publisher>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let unmergeable = HashSet::new();
-        let compactor = Compactor { options, archive, publisher, bell: bell.clone(), unmergeable };
+        let compactor =
+            Compactor { options, retention, archive, publisher, metrics, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
         Ok(Self { bell, thread })
     }
@@ -181,8 +187,10 @@ impl Compaction {
 
 struct Compactor {
     options: Options,
+    retention: retention::Options,
     archive: Arc<Archive>,
     publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
     bell: Arc<Bell>,
     /// Packs that have a chunk which cannot be read. They stay as they are, for a repair; runs begin
     /// behind them.
@@ -229,7 +237,7 @@ impl Compactor {
         let packs = self.archive.packs();
         let is_bad = |pack: &Arc<PackReader>| self.unmergeable.contains(&pack.info().number);
         let readable = packs.iter().rposition(is_bad).map_or(0, |bad| bad + 1);
-        let packs = &packs[readable..];
+        let (unreadable, packs) = packs.split_at(readable);
         let sizes: Vec<u64> = packs.iter().map(|pack| pack.info().bytes).collect();
         let wanted = if all { 0 } else { first_of_run(&sizes, self.options.packs_max) };
         let first = wanted.max(first_that_fits(packs));
@@ -238,10 +246,12 @@ impl Compactor {
         if packs.len() - first < worth_it {
             return Ok(());
         }
-        self.merge(&packs[first..], all)
+        let before = [unreadable, &packs[..first]].concat();
+        self.merge(&before, &packs[first..], all)
     }
 
-    fn merge(&self, run: &[Arc<PackReader>], for_good: bool) -> Result<(), Error> {
+    /// Merges a run of packs; `older` are those before it.
+    fn merge(&self, older: &[Arc<PackReader>], run: &[Arc<PackReader>], for_good: bool) -> Result<(), Error> {
         let started = Instant::now();
         let before: u64 = run.iter().map(|pack| pack.info().bytes).sum();
         let mut merging = Merging {
@@ -250,11 +260,15 @@ impl Compactor {
             started,
             bytes_per_second: if for_good { None } else { Some(self.options.bytes_per_second) },
             bell: &self.bell,
+            retention: self.retention,
+            history: self.archive.history,
+            older,
         };
         for places in by_conversation(run).into_values() {
             merging.conversation(run, &places)?;
         }
         let published = self.publisher.replace(run, merging.pack, for_good)?;
+        self.metrics.observe_pack(PackMaker::Merge, published.pack_bytes);
         let (packs, ms) = (run.len(), started.elapsed().as_millis());
         info!(packs, bytes_before = before, bytes = published.pack_bytes, ms, "packs merged");
         Ok(())
@@ -269,6 +283,10 @@ struct Merging<'a> {
     /// `None` at full speed.
     bytes_per_second: Option<u64>,
     bell: &'a Bell,
+    retention: retention::Options,
+    history: history::Options,
+    /// The packs before the run.
+    older: &'a [Arc<PackReader>],
 }
 
 impl Merging<'_> {
@@ -279,7 +297,9 @@ impl Merging<'_> {
         for (number, entry) in places {
             let pack = &run[*number];
             let chunk = pack.chunk(entry).map_err(unreadable(pack))?;
-            mergers.entry(chunk.meta.key).or_default().survey(&chunk.payload).map_err(unreadable(pack))?;
+            let merger = mergers.entry(chunk.meta.key).or_insert_with(|| self.merger(entry.key_hash));
+            let is_hollow = Summary::from_numbers(entry.summary).hollow;
+            merger.survey(&chunk.payload, is_hollow).map_err(unreadable(pack))?;
         }
         for (number, entry) in places {
             let pack = &run[*number];
@@ -292,6 +312,19 @@ impl Merging<'_> {
             self.keep_pace()?;
         }
         Ok(())
+    }
+
+    /// Retention takes from the beginning of a conversation, or nothing: what is gone leaves no hole.
+    fn merger(&self, key_hash: u128) -> Merger {
+        let has = |pack: &Arc<PackReader>| {
+            let entries = pack.entries();
+            let first = entries.partition_point(|entry| entry.key_hash < key_hash);
+            entries.get(first).is_some_and(|entry| entry.key_hash == key_hash)
+        };
+        match self.retention.is_off() || self.older.iter().any(has) {
+            true => Merger::default(),
+            false => Merger::with(Retention::new(self.retention, self.history, now_ns())),
+        }
     }
 
     fn keep_pace(&mut self) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 //! more than one load. Passivation takes an actor out again once a pack has all it knows.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -17,6 +17,7 @@ use super::actor::{Context, Conversation, Message, Origin, Start};
 use super::admission::{Admission, Permit};
 use super::archive::Archive;
 use super::durable::DurableHead;
+use super::reload::Deaths;
 use crate::inbox::Inbox;
 use crate::inbox::newcomers::Newcomers;
 use crate::message::ConversationKey;
@@ -33,7 +34,7 @@ enum Slot {
     /// An actor owns it.
     Hot(Running),
     /// Its data is damaged, or its actor died: what it had is on disk, but not in memory. Refused
-    /// until a restart.
+    /// until it is released, see [`super::reload`], or a restart.
     Quarantined(Arc<DurableHead>),
 }
 
@@ -52,6 +53,10 @@ pub(crate) struct Directory {
     context: Arc<Context>,
     admission: Arc<Admission>,
     slots: DashMap<ConversationKey, Slot>,
+    /// How many of them are quarantined.
+    refused: AtomicUsize,
+    /// Who is to be brought back.
+    deaths: Deaths,
     /// Where actors run; the checkpoint thread starts some too.
     runtime: tokio::runtime::Handle,
     #[cfg(test)]
@@ -70,7 +75,7 @@ impl Meanwhile {
         self.0.lock().expect("not poisoned").push_back(Box::new(happening));
     }
 
-    fn happen(&self) {
+    pub(super) fn happen(&self) {
         let happening = self.0.lock().expect("not poisoned").pop_front();
         happening.into_iter().for_each(|happening| happening());
     }
@@ -79,11 +84,13 @@ impl Meanwhile {
 impl Directory {
     /// A directory with nothing in memory. Has to be called inside the runtime in which the actors
     /// are to run.
-    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, admission: Arc<Admission>, deaths: Deaths) -> Self {
         Self {
             context,
             admission,
             slots: DashMap::new(),
+            refused: AtomicUsize::new(0),
+            deaths,
             runtime: tokio::runtime::Handle::current(),
             #[cfg(test)]
             meanwhile: Meanwhile::default(),
@@ -97,7 +104,12 @@ impl Directory {
 
     /// How many of them are in memory.
     pub(crate) fn resident(&self) -> usize {
-        self.slots.len()
+        self.slots.len().saturating_sub(self.refused())
+    }
+
+    /// How many of them are refused, because they are damaged or their actor died.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether the log takes records.
@@ -212,9 +224,38 @@ impl Directory {
         if let Slot::Hot(running) = &*slot
             && std::ptr::eq(&*running.head, dead)
         {
-            let head = running.head.clone();
+            let (running, head) = (running.clone(), running.head.clone());
+            let is_damaged = head.is_damaged();
             *slot = Slot::Quarantined(head);
-            error!(conversation = %dead.key, "refused until a restart reads it from disk again");
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            if is_damaged {
+                error!(conversation = %dead.key, "damaged on the disk: refused until a restart finds it mended");
+            } else {
+                // Nobody listens only while the node stops.
+                let _ = self.deaths.send(running);
+            }
+        }
+    }
+
+    /// Refuses a conversation whose data is damaged, unless it is in memory; whether it is refused now.
+    pub(crate) fn refuse_cold(&self, key: &ConversationKey) -> bool {
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(slot) => matches!(slot.get(), Slot::Quarantined(_)),
+            Entry::Vacant(slot) => {
+                let head = DurableHead::new(Arc::new(key.clone()));
+                head.mark_damaged();
+                slot.insert(Slot::Quarantined(Arc::new(head)));
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
+    /// Lets a conversation be loaded again whose actor was this one; the archive has all of it.
+    pub(super) fn release(&self, dead: &DurableHead) {
+        let is_it = |slot: &Slot| matches!(slot, Slot::Quarantined(head) if std::ptr::eq(&**head, dead));
+        if self.slots.remove_if(&*dead.key, |_, slot| is_it(slot)).is_some() {
+            self.refused.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

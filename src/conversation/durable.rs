@@ -22,6 +22,8 @@ pub(crate) struct DurableHead {
     saved_lsn: AtomicU64,
     /// Whether the actor has its state; before that, nothing was done for any call.
     loaded: AtomicBool,
+    /// Whether its data on the disk is bad: it cannot be loaded, however often it is tried.
+    damaged: AtomicBool,
     /// Calls that hold a permit of this conversation.
     pub(super) in_flight: AtomicU32,
     /// When the last permit was taken, in seconds of the node's life.
@@ -40,6 +42,7 @@ impl DurableHead {
             lsn: AtomicU64::new(0),
             saved_lsn: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             used_s: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
@@ -56,6 +59,16 @@ impl DurableHead {
     /// Whether the actor has its state.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Takes note that its data on the disk is bad.
+    pub(super) fn mark_damaged(&self) {
+        self.damaged.store(true, Ordering::Release);
+    }
+
+    /// Whether its data on the disk is bad.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
     }
 
     /// Newest durable message and recall.

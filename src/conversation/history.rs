@@ -16,6 +16,8 @@ use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::old_retries::OldRetries;
+use super::old::{Missing, Old};
+use super::retention;
 
 mod old_retries;
 
@@ -93,7 +95,7 @@ pub(crate) struct Stored<'a> {
 }
 
 /// The messages and recalls of one conversation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct History {
     options: Options,
     /// Messages that are not in memory: row `i` is message `before + i + 1`.
@@ -112,16 +114,44 @@ pub(crate) struct History {
     retries: HashTable<u32>,
     /// The same of messages that are not in memory.
     old_retries: OldRetries,
+    /// The oldest message that is kept; those below are not shown to anybody. Never moves back.
+    kept_from: u32,
+    /// When it was sent, where that is known.
+    kept_from_ns: Option<u64>,
     /// Ages of messages that are not in memory, ascending; the last one is of the newest of them.
     marks: Vec<Mark>,
     /// Recalls up to this one have had their texts overwritten.
     erased_through: u32,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
+}
+
 impl History {
     /// An empty one.
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, ..Self::default() }
+        let (before, blocks_before, text_bytes, erased_through) = (0, 0, 0, 0);
+        let (rows, recalls, recalled, marks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (blocks, retries, old_retries) = (VecDeque::new(), HashTable::new(), OldRetries::default());
+        Self {
+            options,
+            before,
+            rows,
+            recalls,
+            recalled,
+            blocks,
+            blocks_before,
+            text_bytes,
+            retries,
+            old_retries,
+            kept_from: 1,
+            kept_from_ns: None,
+            marks,
+            erased_through,
+        }
     }
 
     /// Newest message; 0 when there is none.
@@ -368,6 +398,69 @@ impl History {
     pub(crate) fn begin_behind(&mut self, messages: u32) {
         debug_assert!(self.newest_message() == 0, "it has begun already");
         self.before = messages;
+        self.keep_from(messages.saturating_add(1));
+    }
+
+    /// The oldest message that is kept; one behind the newest when none is.
+    pub(crate) fn kept_from(&self) -> u32 {
+        self.kept_from
+    }
+
+    /// Nothing below this message is kept any more.
+    pub(crate) fn keep_from(&mut self, msg_index: u32) {
+        if msg_index > self.kept_from {
+            (self.kept_from, self.kept_from_ns) = (msg_index, None);
+        }
+    }
+
+    /// Applies the rules of retention at `now_ns` to the messages up to `newest`. Says which messages
+    /// it has to see first; those in `old` it sees.
+    pub(crate) fn retain(
+        &mut self,
+        retention: &retention::Options,
+        newest: u32,
+        now_ns: u64,
+        old: &Old,
+    ) -> Option<Missing> {
+        self.keep_from(old.hollow_through() + 1);
+        if retention.is_off() {
+            return None;
+        }
+        self.keep_from(retention.excess(newest) + 1);
+        let cutoff_ns = retention.cutoff_ns(now_ns);
+        if cutoff_ns == 0 || self.kept_from_ns.is_some_and(|ns| ns >= cutoff_ns) {
+            return None;
+        }
+        match self.first_since(cutoff_ns, newest, old) {
+            Ok((msg_index, timestamp_ns)) => {
+                self.keep_from(msg_index);
+                self.kept_from_ns = timestamp_ns;
+                None
+            }
+            Err(missing) => Some(missing),
+        }
+    }
+
+    /// The first message that is kept, not older than `cutoff_ns` and not behind `newest`; and when
+    /// it was sent.
+    fn first_since(&self, cutoff_ns: u64, newest: u32, old: &Old) -> Result<(u32, Option<u64>), Missing> {
+        let is_before = |mark: &Mark| mark.msg_index < self.kept_from || mark.timestamp_ns < cutoff_ns;
+        let next = self.marks.partition_point(is_before);
+        let Some(mark) = self.marks.get(next) else {
+            let first = self.rows.partition_point(|row| row.timestamp_ns < cutoff_ns);
+            let first = (self.before + first as u32 + 1).max(self.kept_from).min(newest + 1);
+            return Ok((first, self.row(first).map(|row| row.timestamp_ns)));
+        };
+        let behind = next.checked_sub(1).map_or(0, |at| self.marks[at].msg_index);
+        let span = self.kept_from.max(behind + 1)..=mark.msg_index;
+        let ages = span.clone().map(|msg_index| (msg_index, old.message(msg_index)));
+        for (msg_index, message) in ages {
+            let Some(message) = message else { return Err(Missing(span)) };
+            if message.timestamp_ns >= cutoff_ns {
+                return Ok((msg_index, Some(message.timestamp_ns)));
+            }
+        }
+        Ok((mark.msg_index, Some(mark.timestamp_ns)))
     }
 
     /// Passes over messages that packs have, up to `mark`. Only while none is in memory.

@@ -53,7 +53,10 @@ pub mod publisher;
 pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
+pub mod reload;
 mod resident;
+pub mod retention;
+pub mod scrub;
 pub mod start;
 pub mod state;
 
@@ -103,7 +106,10 @@ impl Conversations {
         let nothing = Rejection::NoSuchMessage { asked: msg_index, newest: 0 };
         let entered = self.enter(caller, at)?.ok_or(nothing)?;
         match self.call(entered, &as_user(caller), Request::Recall(msg_index)).await? {
-            Outcome::Recalled(recall_index) => Ok(recall_index),
+            Outcome::Recalled(recall_index) => {
+                self.shared.paging.forget(&ConversationKey::of(caller, at));
+                Ok(recall_index)
+            }
             other => Err(unexpected(&other)),
         }
     }

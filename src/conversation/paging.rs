@@ -26,13 +26,18 @@ const ROUNDS_MAX: usize = 32;
 
 /// What reads old pages.
 pub(super) struct Paging {
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     turns: Semaphore,
 }
 
 impl Paging {
     pub(super) fn new(archive: Arc<Archive>) -> Self {
         Self { archive, turns: Semaphore::new(READS_MAX) }
+    }
+
+    /// Lets go of pages that were read of a conversation: one of their messages may have been recalled.
+    pub(super) fn forget(&self, key: &ConversationKey) {
+        self.archive.forget_old(key);
     }
 
     async fn read(&self, key: &Arc<ConversationKey>, missing: Missing) -> Result<Old, Rejection> {
@@ -61,16 +66,10 @@ impl Conversations {
         let mut old = Old::default();
         for _round in 0..ROUNDS_MAX {
             old.extend(paging.read(key, unread.missing).await?);
-            let is_recall = matches!(unread.request, Request::Recall(_));
             let entered = self.enter_again(key, &unread.request)?;
             match self.call_once(entered, caller, unread.request, old.clone()).await? {
                 Outcome::Unread(again) => unread = *again,
-                outcome => {
-                    if is_recall {
-                        paging.archive.forget_old(key);
-                    }
-                    return Ok(outcome);
-                }
+                outcome => return Ok(outcome),
             }
         }
         Err(Rejection::Broken(format!("a call on {key} needed more of its old part {ROUNDS_MAX} times")))

@@ -54,6 +54,7 @@ pub(crate) async fn run(
         close_inboxes(&options, &directory, &inboxes, admission.now_s());
         metrics.conversations.set(directory.count() as i64);
         metrics.conversations_in_memory.set(directory.resident() as i64);
+        metrics.conversations_quarantined.set(directory.refused() as i64);
     }
 }
 

@@ -119,9 +119,21 @@ impl Publisher {
     /// Calls `take` while nothing is published, pruned or cut: with the log's segments and the newest record in them
     /// that is on the disk. Checkpoints and compaction wait meanwhile; actors and the log do not.
     pub(crate) fn hold_still<T>(&self, take: impl FnOnce(&[SegmentFile], Lsn) -> T) -> Result<T, wal::Error> {
-        let _still = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with_log(|_covered, segments, last| take(segments, last))
+    }
+
+    /// The same, with the record up to which the current manifest, or packs it names, have everything.
+    pub(crate) fn with_log<T>(
+        &self,
+        take: impl FnOnce(Lsn, &[SegmentFile], Lsn) -> T,
+    ) -> Result<T, wal::Error> {
+        let covered = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
         let last = (self.log.wait_for_disk)()?;
-        Ok(take(&(self.log.segments)(), last))
+        Ok(take(*covered, &(self.log.segments)(), last))
+    }
+
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.archive
     }
 
     fn take_number(&self) -> u64 {
@@ -147,15 +159,22 @@ impl Publisher {
         packs.push(added.clone());
         // Never back: the log may have been cut up to there already.
         let covered = covered.max(*replay_after);
-        let published = self.publish(packs, covered, &added)?;
+        self.publish(packs, covered)?;
         *replay_after = covered;
-        Ok(published)
+        Ok(Published { pack_bytes: added.info().bytes, segments_removed: self.clean_up() })
+    }
+
+    /// Takes note that published packs have everything up to `covered`; the next manifest says so.
+    pub(crate) fn cover(&self, covered: Lsn) {
+        let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
+        *replay_after = covered.max(*replay_after);
     }
 
     /// Publishes a pack in the place of the packs it was merged from, which stand side by side.
     ///
     /// With `for_good` the packs it was merged from leave the disk at once, and with them the texts
-    /// that were recalled; otherwise one more publish later, because the manifest before names them.
+    /// that were recalled, or it is an error; otherwise one more publish later, because the manifest
+    /// before names them.
     pub(crate) fn replace(
         &self,
         run: &[Arc<PackReader>],
@@ -175,8 +194,15 @@ impl Publisher {
                 true => packs.push(merged.clone()),
             }
         }
-        let published = self.publish(packs.clone(), *replay_after, &merged)?;
-        if for_good { self.publish(packs, *replay_after, &merged) } else { Ok(published) }
+        self.publish(packs.clone(), *replay_after)?;
+        let segments_removed = match for_good {
+            true => {
+                self.publish(packs, *replay_after)?;
+                self.try_clean_up()?
+            }
+            false => self.clean_up(),
+        };
+        Ok(Published { pack_bytes: merged.info().bytes, segments_removed })
     }
 
     fn finish(&self, pack: ConversationPack) -> Result<Arc<PackReader>, snapshot::Error> {
@@ -185,12 +211,7 @@ impl Publisher {
         PackReader::open(&**disk, snap_dir, store, &info).map(Arc::new)
     }
 
-    fn publish(
-        &self,
-        packs: Vec<Arc<PackReader>>,
-        covered: Lsn,
-        new: &PackReader,
-    ) -> Result<Published, Error> {
+    fn publish(&self, packs: Vec<Arc<PackReader>>, covered: Lsn) -> Result<(), Error> {
         let Place { disk, tmp_dir, snap_dir, store, epoch, .. } = &self.place;
         let manifest = Manifest {
             number: self.take_number(),
@@ -202,7 +223,7 @@ impl Publisher {
         };
         snapshot::publish(&**disk, tmp_dir, snap_dir, &manifest)?;
         self.archive.replace_packs(packs);
-        Ok(Published { pack_bytes: new.info().bytes, segments_removed: self.clean_up() })
+        Ok(())
     }
 
     /// Removes what two manifests no longer need. What is current is published already, so a

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::Context;
@@ -21,6 +21,9 @@ use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
 use super::recovery::Recovered;
+use super::reload::{self, Reloading};
+use super::retention;
+use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
 use crate::inbox::Inboxes;
 use crate::inbox::newcomers::Newcomers;
@@ -43,10 +46,16 @@ pub struct Options {
     pub compaction: compaction::Options,
     /// When conversations leave memory.
     pub passivation: passivation::Options,
+    /// When everything on the disk is read.
+    pub scrub: scrub::Options,
+    /// When conversations whose actor died are read again.
+    pub reload: reload::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
     /// How much of a long conversation is in memory.
     pub history: history::Options,
+    /// How much of a conversation is kept.
+    pub retention: retention::Options,
 }
 
 /// Why the conversations do not start.
@@ -72,6 +81,12 @@ pub enum CheckpointError {
     /// It was taken, but the packs were not merged.
     #[error(transparent)]
     Compaction(#[from] compaction::Error),
+    /// The packs were merged, but the log could not go on in a new segment.
+    #[error("the packs are merged, but the log's current segment stays: {0}")]
+    Rotation(#[from] wal::Reason),
+    /// The packs were merged, but older segments are still needed.
+    #[error("the packs are merged, but the log is kept from record {0} on: no pack has all of it")]
+    LogKept(Lsn),
 }
 
 /// Orders of an operator to running conversations. Cheap to clone; everything blocks.
@@ -80,16 +95,27 @@ pub struct Operator {
     checkpoints: checkpoint::Caller,
     compaction: compaction::Nudge,
     publisher: Arc<Publisher>,
+    log: Arc<Wal<Ticket>>,
+    /// Whether the log is to stay longer than it is needed.
+    keeps_log: bool,
 }
 
 impl Operator {
-    /// Takes a checkpoint now; with `compact`, also merges all packs into one.
+    /// Takes a checkpoint now; with `compact`, also merges all packs into one and leaves the log's current segment. No
+    /// file has a text then that was recalled before, unless the log is kept; where that fails it is an error.
     pub fn checkpoint(&self, compact: bool) -> Result<(), CheckpointError> {
-        self.checkpoints.take_now()?;
-        if compact {
-            self.compaction.merge_all()?;
+        if !compact {
+            return Ok(self.checkpoints.take_now()?);
         }
-        Ok(())
+        // On a full disk the rest may make room, so it is not left out.
+        let begun = self.log.begin_segment();
+        self.checkpoints.take_now()?;
+        self.compaction.merge_all()?;
+        let (begun, oldest) = (begun?, self.log.segments().first().map(|oldest| oldest.first_lsn));
+        match oldest {
+            Some(oldest) if oldest < begun && !self.keeps_log => Err(CheckpointError::LogKept(oldest)),
+            _ => Ok(()),
+        }
     }
 
     /// Calls `take` while no file of the store is removed: with the log's segments, of which the last is being written,
@@ -107,8 +133,12 @@ pub struct Started {
     publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
+    /// `None` when it is off.
+    scrub: Option<Scrub>,
     completing: JoinHandle<()>,
     passivating: JoinHandle<()>,
+    reloading: JoinHandle<()>,
+    keeps_log: bool,
 }
 
 /// What the log calls on its own thread.
@@ -148,6 +178,7 @@ pub fn start(
         dirty: dirty.clone(),
         recall_window: options.recall_window,
         history: options.history,
+        retention: options.retention,
         epoch,
         count: recovered.conversations.into(),
         inboxes: Arc::new(Inboxes::default()),
@@ -156,7 +187,8 @@ pub fn start(
     };
     let context = Arc::new(context);
     let admission = Arc::new(Admission::new(options.admission));
-    let directory = Arc::new(Directory::new(context.clone(), admission.clone()));
+    let (deaths, dead) = mpsc::unbounded_channel();
+    let directory = Arc::new(Directory::new(context.clone(), admission.clone(), deaths.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -164,9 +196,23 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction = Compaction::start(options.compaction, archive.clone(), publisher.clone())?;
+    let compaction = Compaction::start(
+        options.compaction,
+        options.retention,
+        archive.clone(),
+        publisher.clone(),
+        metrics.clone(),
+    )?;
     let nudge = compaction.nudge();
     let paging = Paging::new(archive.clone());
+    let reloading = Reloading {
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        dirty: dirty.clone(),
+        metrics: metrics.clone(),
+        deaths,
+    };
+    let reloading = tokio::spawn(reload::run(options.reload, dead, reloading));
     let checkpoints = desk.open(Checkpointer {
         options: options.checkpoint,
         publisher: publisher.clone(),
@@ -185,10 +231,30 @@ pub fn start(
         growth,
         metrics.clone(),
     ));
+    let scrub = Scrubber {
+        options: options.scrub,
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        log: log.clone(),
+        metrics: metrics.clone(),
+    };
+    let scrub = scrub.start()?;
     let reading = Semaphore::new(reader::READS_MAX);
     let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
-    Ok(Started { conversations, log, publisher, checkpoints, compaction, completing, passivating })
+    let keeps_log = !options.keep_log.is_zero();
+    Ok(Started {
+        conversations,
+        log,
+        publisher,
+        checkpoints,
+        compaction,
+        scrub,
+        completing,
+        passivating,
+        reloading,
+        keeps_log,
+    })
 }
 
 fn start_log(
@@ -237,16 +303,29 @@ impl Started {
     /// The way for an operator's orders.
     pub fn operator(&self) -> Operator {
         let (checkpoints, compaction) = (self.checkpoints.caller(), self.compaction.nudge());
-        Operator { checkpoints, compaction, publisher: self.publisher.clone() }
+        let (publisher, log) = (self.publisher.clone(), self.log.clone());
+        Operator { checkpoints, compaction, publisher, log, keeps_log: self.keeps_log }
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is
     /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, compaction, completing, passivating, .. } = self;
+        let Self {
+            conversations,
+            log,
+            checkpoints,
+            compaction,
+            scrub,
+            completing,
+            passivating,
+            reloading,
+            ..
+        } = self;
         passivating.abort();
+        reloading.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {
+            scrub.into_iter().for_each(Scrub::stop);
             compaction.stop();
             checkpoints.stop();
             log.close()

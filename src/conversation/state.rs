@@ -183,6 +183,10 @@ impl State {
         let mut below = u32::MAX;
         while first.is_none() {
             let Some(candidate) = self.history.find_old_retry(number, id, below) else { break };
+            if candidate <= old.gone_through() {
+                // Only what is forgotten is ever gone.
+                break;
+            }
             let Some(message) = old.message(candidate) else {
                 return Ok(Retry::Needs(Missing(candidate..=candidate)));
             };
@@ -195,7 +199,8 @@ impl State {
         }
     }
 
-    /// Of a recalled message nothing may be left to compare with: its id alone makes the retry.
+    /// Of a message that was recalled, or is not kept, nothing may be left to compare with: its id alone
+    /// makes the retry.
     fn compare(
         &self,
         msg_index: u32,
@@ -207,8 +212,8 @@ impl State {
         if !self.history.remembers(msg_index, timestamp_ns, now_ns) {
             return Ok(Retry::New);
         }
-        let is_recalled = first.erased || first.recall_index != 0;
-        if !is_recalled && (first.msg != draft.msg || first.extra != draft.extra) {
+        let is_gone = first.erased || first.recall_index != 0 || msg_index < self.history.kept_from();
+        if !is_gone && (first.msg != draft.msg || first.extra != draft.extra) {
             return Err(Rejection::ClientIdReused);
         }
         Ok(Retry::Of(Receipt { msg_index, timestamp_ns, duplicate: true }))
@@ -240,7 +245,11 @@ impl State {
         now_ns: u64,
     ) -> Result<Decision<'a, u32>, Rejection> {
         let membership = self.admit(by)?;
-        let message = match self.find(msg_index, old) {
+        let found = match msg_index < self.history.kept_from() {
+            true => Found::Absent,
+            false => self.find(msg_index, old),
+        };
+        let message = match found {
             Found::Message(message) => message,
             Found::Missing(missing) => return Ok(Decision::Needs(missing)),
             Found::Absent => return Err(self.no_such_message(msg_index, self.history.newest_message())),
@@ -297,7 +306,8 @@ impl State {
         old: &Old,
         durable: Durable,
     ) -> Result<Pulled, Rejection> {
-        let oldest = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        let oldest = readable_from.max(self.history.kept_from());
         let indices = || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
         if let Some(missing) = self.missing(indices(), old) {
             return Ok(Pulled::Needs(missing));

@@ -128,9 +128,18 @@ impl<T> Committer<T> {
     }
 
     fn commit_entries(&mut self, entries: &mut dyn Iterator<Item = Entry<T>>) -> Result<(), Error> {
-        for Entry { lsn, record, ticket } in entries {
+        for entry in entries {
+            let (lsn, body, ticket) = match entry {
+                Entry::Record { lsn, body, ticket } => (lsn, Some(body), ticket),
+                Entry::Barrier { lsn, ticket } => (lsn, None, ticket),
+                Entry::NewSegment => {
+                    self.commit_batch()?;
+                    self.begin_segment()?;
+                    continue;
+                }
+            };
             // Before `ticket` is dropped, too.
-            self.take_in(lsn, record.as_ref()).inspect_err(|_| self.fail())?;
+            self.take_in(lsn, body.as_ref()).inspect_err(|_| self.fail())?;
             self.tickets.push((lsn, ticket));
         }
         self.commit_batch()
@@ -153,13 +162,19 @@ impl<T> Committer<T> {
 
     fn put(&mut self, lsn: Lsn, body: &Body) -> Result<(), Error> {
         if body.begins_segment {
-            let segment = self.writer.rotate(self.shared.take_spare())?;
-            self.synced();
-            self.shared.segment_begun(segment);
+            self.begin_segment()?;
         }
         self.writer.put(lsn, body.kind, &body.payload);
         self.records += 1;
         self.payload_bytes += body.payload.len();
+        Ok(())
+    }
+
+    /// Goes on in the spare that was promised. Nothing of the batch before waits any more.
+    fn begin_segment(&mut self) -> Result<(), Error> {
+        let segment = self.writer.rotate(self.shared.take_spare())?;
+        self.synced();
+        self.shared.segment_begun(segment);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use super::committer::{Committer, Sink};
-use super::queue::{End, Refused, Shared, State};
+use super::queue::{End, Reason, Refused, Shared, State};
 use super::segment::SegmentFile;
 use super::spare::Stock;
 use super::stepped::{Stepped, remove_below};
@@ -95,6 +95,16 @@ impl<T: Send + 'static> Wal<T> {
     /// [`Error::Failed`], [`Error::Closed`].
     pub fn wait_for_disk(&self) -> Result<Lsn, Error> {
         self.shared.wait_for_disk()
+    }
+
+    /// Ends the current segment and goes on in a new one, behind everything appended before; waits until it is there, and
+    /// for a spare to be made if there is none. Says with which record the new segment begins: what is before it is on
+    /// the disk, under every mode, and leaves it with [`remove_below`](Self::remove_below).
+    ///
+    /// # Errors
+    /// [`Reason::NoSpace`] when the disk has no room for a segment, [`Reason::Failed`], [`Reason::Closed`].
+    pub fn begin_segment(&self) -> Result<Lsn, Reason> {
+        self.shared.begin_segment_and_wait()
     }
 
     /// The newest record whose ticket may be out: durable as the mode says.

@@ -51,14 +51,27 @@ pub(super) fn scan(
 ) -> Result<Scanned, Error> {
     let mut scan = Scan::begin(file, segment, page)?;
     while let Some(header) = scan.next()? {
-        if !header.is_marker() {
-            let offset = scan.at - header.frame_bytes();
-            let payload = scan.window.get(offset + HEADER_BYTES as u64, header.payload_bytes as usize);
-            let payload = payload.map_err(Error::io("read", &segment.path))?;
-            visit(Record { lsn: header.lsn, kind: header.kind, payload }, offset)?;
-        }
+        scan.visit(&header, visit)?;
     }
     scan.finish()
+}
+
+/// Visits the records of a segment up to `through`; says which was the last. Nothing behind is looked at, so the
+/// segment may be the one that is being written.
+pub(super) fn records_through(
+    file: &dyn File,
+    segment: &SegmentFile,
+    page: &Page,
+    through: Lsn,
+    visit: &mut dyn FnMut(Record<'_>, u64) -> Result<(), Error>,
+) -> Result<Lsn, Error> {
+    let mut scan = Scan::begin(file, segment, page)?;
+    while scan.last_lsn < through
+        && let Some(header) = scan.next()?
+    {
+        scan.visit(&header, visit)?;
+    }
+    Ok(scan.last_lsn)
 }
 
 /// Where the frame of record `lsn` stands, in bytes; `None` if the segment ends before. Nothing behind it is looked
@@ -126,6 +139,21 @@ impl<'a> Scan<'a> {
             Found::Newer => Err(Error::NewerFormat { segment: self.segment.path.clone(), offset: self.at }),
             Found::Zeros | Found::Damaged => Ok(None),
         }
+    }
+
+    /// Shows the record that was just stepped over; markers are nobody's.
+    fn visit(
+        &mut self,
+        header: &Header,
+        visit: &mut dyn FnMut(Record<'_>, u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if header.is_marker() {
+            return Ok(());
+        }
+        let offset = self.at - header.frame_bytes();
+        let payload = self.window.get(offset + HEADER_BYTES as u64, header.payload_bytes as usize);
+        let payload = payload.map_err(Error::io("read", &self.segment.path))?;
+        visit(Record { lsn: header.lsn, kind: header.kind, payload }, offset)
     }
 
     fn look(&mut self, at: u64) -> Result<Found, Error> {

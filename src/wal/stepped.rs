@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::committer::{Committer, Sink};
-use super::queue::{End, Refused, Shared, State};
+use super::queue::{End, Reason, Refused, Shared, State};
+use super::segment::SegmentFile;
 use super::spare::Stock;
 use super::writer::Writer;
 use super::{Error, Lsn, Options, Recovered, StoreId};
@@ -50,6 +51,16 @@ impl<T> Stepped<T> {
     /// As [`Wal::barrier`](super::Wal::barrier).
     pub fn barrier(&self, ticket: T) -> Result<(), Refused<T>> {
         self.shared.barrier(ticket)
+    }
+
+    /// Puts the end of the current segment into the queue, see [`Wal::begin_segment`](super::Wal::begin_segment).
+    pub fn begin_segment(&self) -> Result<(), Reason> {
+        self.shared.begin_segment()
+    }
+
+    /// As [`Wal::segments`](super::Wal::segments).
+    pub fn segments(&self) -> Vec<SegmentFile> {
+        self.shared.segment_files()
     }
 
     /// Writes, syncs as the mode says and lets out what waits.

@@ -33,10 +33,11 @@ pub(crate) struct Seen {
     removals: u64,
     lost_suffixes: u64,
     clean_closes: u64,
+    forced_rotations: u64,
 }
 
 impl Seen {
-    fn counts(&self) -> [u64; 7] {
+    fn counts(&self) -> [u64; 8] {
         [
             self.torn_tails,
             self.failed_commits,
@@ -45,6 +46,7 @@ impl Seen {
             self.removals,
             self.lost_suffixes,
             self.clean_closes,
+            self.forced_rotations,
         ]
     }
 
@@ -60,6 +62,7 @@ impl Seen {
         self.removals += other.removals;
         self.lost_suffixes += other.lost_suffixes;
         self.clean_closes += other.clean_closes;
+        self.forced_rotations += other.forced_rotations;
     }
 }
 
@@ -260,8 +263,12 @@ impl Round {
                 self.append(log, options)?;
                 Ok(())
             }
-            45..50 => {
+            45..49 => {
                 let _ = log.barrier(0);
+                Ok(())
+            }
+            49..50 => {
+                self.seen.forced_rotations += u64::from(log.begin_segment().is_ok());
                 Ok(())
             }
             50..75 => log.commit(),

@@ -1,6 +1,6 @@
 //! What an operator does: look, copy, go back, move elsewhere. The tools are the real binary too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -201,31 +201,60 @@ fn a_restore_goes_back_to_a_moment() {
 
 #[test]
 fn a_snapshot_on_order_takes_recalled_texts_off_the_disk() {
-    let server = TestServer::start();
+    let mut server = TestServer::start();
     let alice = server.client("alice");
     let secret = "a secret that has to go";
     alice.with("bob").send(secret);
+    alice.create_group("team", &["bob"]);
+    alice.group("team").send(secret);
     let order = |client: &crate::support::Client, body| {
         let ops = crate::support::Client::new(server.ready().ops, "ops", client.token().to_owned());
         ops.call("/im.admin/snapshot", &body)
     };
     let admin = server.admin("root");
     order(&admin, json!({})).ok();
-    let in_packs = || {
-        let snap = std::fs::read_dir(server.data().join("snap")).expect("the snapshots");
-        snap.filter(|entry| {
-            let bytes = std::fs::read(entry.as_ref().expect("an entry").path()).expect("a file");
-            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
-        })
-        .count()
-    };
-    assert!(in_packs() > 0, "the control: it is there to be taken");
+    alice.with("bob").send("what stays");
     alice.with("bob").recall(1);
-    // The manifest before keeps its packs, until there is another before.
+    alice.group("team").recall(1);
+    let before = files_with(server.data(), secret);
+    for directory in ["wal", "snap"] {
+        let is_in = |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with(directory));
+        assert!(before.iter().any(is_in), "the control: {directory} has it; {before:?}");
+    }
     order(&admin, json!({"compact": true})).ok();
-    order(&admin, json!({"compact": true})).ok();
-    assert_eq!(in_packs(), 0);
+    assert_eq!(files_with(server.data(), secret), [""; 0].map(PathBuf::from));
     order(&alice, json!({})).assert_error(403, 10008);
+    server.kill();
+    server.start_again();
+    let alice = server.client("alice");
+    assert_eq!(alice.with("bob").beginning().texts(), ["", "what stays"]);
+    assert_eq!(alice.with("bob").send("goes on").msg_index, 3);
+    assert_eq!(alice.group("team").beginning().texts(), [""]);
+    server.stop();
+    assert_eq!(files_with(server.data(), secret), [""; 0].map(PathBuf::from));
+}
+
+/// Segments are mostly zeros, and a search through them takes seconds.
+fn without_zeros(bytes: &[u8]) -> Vec<u8> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let blocks = bytes.chunks(ZEROS.len()).filter(|block| **block != ZEROS[..block.len()]);
+    blocks.flatten().copied().collect()
+}
+
+/// The files below a directory that hold this text, in whatever directory below.
+fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if let Ok(bytes) = std::fs::read(&path)
+            && without_zeros(&bytes).windows(text.len()).any(|at| at == text.as_bytes())
+        {
+            found.push(path);
+        }
+    }
+    found
 }
 
 #[test]

@@ -68,6 +68,9 @@ impl Cache {
 
     fn forget(&self, key: &[u8]) {
         let (kept, bytes) = &mut *self.lock();
+        if *bytes == 0 {
+            return;
+        }
         kept.retain(|it| it.key != key);
         *bytes = kept.iter().map(|it| it.messages.bytes()).sum();
     }
@@ -78,9 +81,12 @@ impl Archive {
     pub(crate) fn read_old(&self, key: &ConversationKey, span: &RangeInclusive<u32>) -> Result<Old, Error> {
         let bytes = encode_key(key);
         let mut old = Old::default();
+        let mut first = None;
         for pack in self.packs().iter() {
             for entry in pack.entries_of(&bytes).iter().filter(|entry| entry.kind == chunk::KIND) {
-                let (before, last) = Summary::from_numbers(entry.summary).messages;
+                let Summary { messages: (before, last), hollow, .. } = Summary::from_numbers(entry.summary);
+                let gone = *first.get_or_insert(before);
+                old.note_gone(gone, if hollow { last } else { 0 });
                 if before < *span.end() && last >= *span.start() && before < last {
                     old.extend(self.read_chunk(pack, entry, &bytes)?);
                 }

@@ -119,8 +119,12 @@ fn load_places(
         match is_recent {
             true => load_chunk(&mut loader, pack, entry, &chunk)?,
             false => {
-                loader.load_old(&chunk.payload, remembered).map_err(|why| chunk_error(pack, entry, why))?
+                let loaded = loader.load_old(&chunk.payload, remembered);
+                loaded.map_err(|why| chunk_error(pack, entry, why))?;
             }
+        }
+        if summary.hollow {
+            loader.keep_behind(summary.messages.1);
         }
     }
     Ok(Loaded::State(Box::new(loader.finish()?)))

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::super::archive::{self, Archive};
 use super::super::checkpoint::DirtyList;
-use super::super::chunk::{Merger, Saved};
+use super::super::chunk::{Merger, Retention, Saved, Summary};
 use super::super::old::{Missing, Old};
 use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
+use super::super::reload;
 use super::super::resident::Resident;
+use super::super::retention;
 use super::super::state::{Durable, State};
 use super::model::Model;
 use super::round::Sabotage;
@@ -64,6 +66,7 @@ pub(super) struct Life {
     /// Under sabotage: not yet in the list.
     unlisted: Vec<ConversationKey>,
     pub(super) now_ns: u64,
+    pub(super) retention: retention::Options,
     /// How often old messages left memory, and how many conversations came without theirs.
     pub(super) trimmed: u64,
     pub(super) loaded_in_part: u64,
@@ -118,6 +121,7 @@ impl Life {
             sabotage,
             unlisted: Vec::new(),
             now_ns: 0,
+            retention: retention::Options::default(),
             trimmed: 0,
             loaded_in_part: 0,
         })
@@ -142,7 +146,8 @@ impl Life {
                 }
                 Err(why) => return Err(Stop::Broken(format!("{key}: {why}"))),
             };
-            model.check(key, loaded.as_ref().map(|resident| &resident.state), &old).map_err(Stop::Broken)?;
+            let state = loaded.as_ref().map(|resident| &resident.state);
+            model.check(key, state, &old, self.now_ns).map_err(Stop::Broken)?;
             let resident =
                 loaded.unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
             self.loaded_in_part += u64::from(resident.state.history.newest_old() > 0);
@@ -152,6 +157,9 @@ impl Life {
         }
         let hot = self.hot.get_mut(key).expect("just inserted");
         hot.resident.state.history.erase_through(hot.durable.recalls);
+        if self.sabotage == Sabotage::UnsavedLetGo {
+            hot.resident.state.history.trim(u32::MAX);
+        }
         self.trimmed += u64::from(hot.resident.trim(hot.saved_lsn));
         Ok(Some(hot))
     }
@@ -170,7 +178,22 @@ impl Life {
         }
     }
 
-    /// An actor panics: what it knew is on the disk, and it is refused until a restart.
+    /// Somebody who is refused comes back; whether there was somebody.
+    pub(super) fn reload_one(&mut self, nth: usize) -> Result<bool, Stop> {
+        let Some(key) = self.quarantined.keys().nth(nth).cloned() else { return Ok(false) };
+        if self.sabotage != Sabotage::ReloadedWithoutLog {
+            match reload::hold_again(&self.publisher, &self.dirty, &key) {
+                Ok(()) => {}
+                // The log failed, or cannot be read this time.
+                Err(wal::Error::Io { .. } | wal::Error::Failed) => return Ok(false),
+                Err(why) => return Err(Stop::Broken(format!("{key} does not come back: {why}"))),
+            }
+        }
+        self.quarantined.remove(&key);
+        Ok(true)
+    }
+
+    /// An actor panics: what it knew is on its way to the disk, and it is refused until it comes back.
     pub(super) fn kill_one(&mut self, nth: usize) {
         let Some(key) = self.hot.keys().nth(nth).cloned() else { return };
         let hot = self.hot.remove(&key).expect("it is there");
@@ -224,7 +247,8 @@ impl Life {
         let mut newest = 0;
         for (lsn, (key, durable)) in std::mem::take(&mut *self.out.lock().expect("no panics")) {
             // Whoever has something in flight stays in memory, unless the actor died.
-            if let Some(hot) = self.hot.get_mut(&key) {
+            // One that came back has a head of its own, which began with all of it.
+            if let Some(hot) = self.hot.get_mut(&key).filter(|hot| hot.durable_lsn < lsn.0) {
                 (hot.durable, hot.durable_lsn) = (durable, lsn.0);
             }
             newest = lsn.0;
@@ -367,11 +391,12 @@ impl Life {
     pub(super) fn compact(&mut self, first: usize, for_good: bool) -> Result<bool, Stop> {
         let Some(Merged { run, pack }) = self.merged.take() else {
             let packs = self.archive.packs();
-            let run = packs[first.min(packs.len())..].to_vec();
+            let (older, run) = packs.split_at(first.min(packs.len()));
+            let run = run.to_vec();
             if run.is_empty() {
                 return Ok(false);
             }
-            self.merged = match self.merge(&run) {
+            self.merged = match self.merge(older, &run) {
                 Ok(pack) => Some(Merged { run, pack }),
                 Err(why) => tolerate(&why).map(|()| None)?,
             };
@@ -383,7 +408,11 @@ impl Life {
         }
     }
 
-    fn merge(&self, run: &[Arc<PackReader>]) -> Result<ConversationPack, snapshot::Error> {
+    fn merge(
+        &self,
+        older: &[Arc<PackReader>],
+        run: &[Arc<PackReader>],
+    ) -> Result<ConversationPack, snapshot::Error> {
         let mut places = BTreeMap::<u128, Vec<_>>::new();
         for pack in run {
             for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
@@ -393,8 +422,15 @@ impl Life {
         let mut merged = self.publisher.create_pack()?;
         for places in places.into_values() {
             let mut merger = Merger::default();
+            let hash = places[0].1.key_hash;
+            let is_whole =
+                !older.iter().any(|pack| pack.entries().iter().any(|entry| entry.key_hash == hash));
+            if is_whole {
+                merger = Merger::with(Retention::new(self.retention, self.archive.history, self.now_ns));
+            }
             for (pack, entry) in &places {
-                merger.survey(&pack.chunk(entry)?.payload).expect("chunks make sense");
+                let is_hollow = Summary::from_numbers(entry.summary).hollow;
+                merger.survey(&pack.chunk(entry)?.payload, is_hollow).expect("chunks make sense");
             }
             for (pack, entry) in &places {
                 let chunk = pack.chunk(entry)?;
@@ -419,7 +455,7 @@ pub(super) fn load(
 }
 
 fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
-    let (end, beginning) = (log.clone(), log.clone());
+    let (end, all, beginning) = (log.clone(), log.clone(), log.clone());
     LogEnds {
         wait_for_disk: Box::new(move || {
             let mut log = end.lock().expect("no panics");
@@ -429,8 +465,7 @@ fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {
             }
             Ok(log.durable_lsn())
         }),
-        // Only a backup looks at them, and none is taken here.
-        segments: Box::new(Vec::new),
+        segments: Box::new(move || all.lock().expect("no panics").segments()),
         remove_below: Box::new(move |lsn| beginning.lock().expect("no panics").remove_below(lsn)),
     }
 }

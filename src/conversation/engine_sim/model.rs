@@ -8,6 +8,7 @@ use super::super::history::{self, is_remembered};
 use super::super::old::Old;
 use super::super::people::PeopleError;
 use super::super::record::{GroupChange, Record, extend_hash};
+use super::super::retention;
 use super::super::state::{Durable, State};
 use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt, UserId};
 use crate::snapshot;
@@ -33,6 +34,8 @@ pub(super) struct Model {
     pub(super) on_disk: u64,
     /// Acknowledged up to here, as the mode says.
     pub(super) out: u64,
+    /// The same in all lives.
+    pub(super) retention: retention::Options,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -96,10 +99,16 @@ impl Model {
         key: &ConversationKey,
         state: Option<&State>,
         old: &Old,
+        now_ns: u64,
     ) -> Result<(), String> {
         let mut expected = self.plain(key, self.len());
         expected.erase_recalled();
         let found = state.map_or_else(Plain::default, |state| plain_of(state, old));
+        let kept_from = state.map_or(1, |state| state.history.kept_from());
+        if kept_from > expected.kept_from(&self.retention, expected.messages.len() as u32, now_ns) {
+            return Err(format!("{key} begins with {kept_from}: too much is gone"));
+        }
+        expected.messages.drain(..kept_from as usize - 1);
         if expected == found {
             Ok(())
         } else {
@@ -182,9 +191,11 @@ impl Model {
         sender: &str,
         draft: &Draft,
         options: &history::Options,
+        durable: Durable,
         now_ns: u64,
     ) -> Expected {
         let plain = self.plain(key, self.len());
+        let kept_from = plain.kept_from(&self.retention, durable.messages, now_ns);
         let newest = plain.messages.len() as u32;
         let same = plain.messages.iter().zip(1..).filter(|(message, index)| {
             let is_same = message.sender == sender && message.client_msg_id == draft.client_msg_id;
@@ -192,7 +203,11 @@ impl Model {
         });
         match same.last() {
             None => Expected::New,
-            Some((first, index)) if first.text != short(&draft.msg) && !plain.recalls.contains(&index) => {
+            Some((first, index))
+                if first.text != short(&draft.msg)
+                    && !plain.recalls.contains(&index)
+                    && index >= kept_from =>
+            {
                 Expected::Reused
             }
             Some((first, msg_index)) => {
@@ -202,8 +217,17 @@ impl Model {
     }
 
     /// Who sent a message and which recall took it back, 0 for none; `None` when it is absent.
-    pub(super) fn message(&self, key: &ConversationKey, msg_index: u32) -> Option<(String, u32)> {
+    pub(super) fn message(
+        &self,
+        key: &ConversationKey,
+        msg_index: u32,
+        durable: Durable,
+        now_ns: u64,
+    ) -> Option<(String, u32)> {
         let plain = self.plain(key, self.len());
+        if msg_index < plain.kept_from(&self.retention, durable.messages, now_ns) {
+            return None;
+        }
         let message = plain.messages.get((msg_index as usize).checked_sub(1)?)?;
         let recall = plain.recalls.iter().position(|recalled| *recalled == msg_index);
         Some((message.sender.clone(), recall.map_or(0, |at| at as u32 + 1)))
@@ -216,8 +240,14 @@ impl Model {
         pull: &Pull,
         durable: Durable,
         page: &Page,
+        now_ns: u64,
     ) -> Result<(), String> {
         let plain = self.plain(key, self.len());
+        let kept_from = plain.kept_from(&self.retention, durable.messages, now_ns);
+        let is_pair = matches!(key, ConversationKey::Direct(..));
+        if page.min_msg_index < kept_from || is_pair && page.min_msg_index != kept_from {
+            return Err(format!("{key}: kept from {kept_from}, and a page says {}", page.min_msg_index));
+        }
         let of_message = |index: u32| {
             let message = &plain.messages[index as usize - 1];
             let recall = plain.recalls.iter().position(|recalled| *recalled == index);
@@ -282,6 +312,14 @@ impl Plain {
         }
     }
 
+    /// The oldest message that is kept.
+    fn kept_from(&self, rules: &retention::Options, newest: u32, now_ns: u64) -> u32 {
+        let cutoff_ns = rules.cutoff_ns(now_ns);
+        let is_old = |message: &&PlainMessage| message.timestamp_ns < cutoff_ns;
+        let too_old = self.messages.iter().take(newest as usize).take_while(is_old).count() as u32;
+        too_old.max(rules.excess(newest)) + 1
+    }
+
     /// Takes the texts out of what was recalled.
     fn erase_recalled(&mut self) {
         for msg_index in &self.recalls {
@@ -329,7 +367,7 @@ impl Plain {
 
 fn plain_of(state: &State, old: &Old) -> Plain {
     let user = |number| state.participants.get(number).user.as_str().to_owned();
-    let indices = 1..=state.history.newest_message();
+    let indices = state.history.kept_from()..=state.history.newest_message();
     let messages = indices.map(|index| {
         let stored = state.history.message(index).or_else(|| old.message(index)).expect("indices are dense");
         // What a pack has of a message does not know of later recalls.
@@ -345,17 +383,14 @@ fn plain_of(state: &State, old: &Old) -> Plain {
     let read = rows.iter().filter(|row| row.read_cursor > 0);
     let members = state.participants.members();
     let recalls = 1..=state.history.newest_recall();
-    let messages: Vec<_> = messages.collect();
-    let newest_message_ns = messages.last().map_or(0, |newest| newest.timestamp_ns);
-    assert_eq!(state.newest_message_ns().unwrap_or(0), newest_message_ns, "also of what is not in memory");
     Plain {
-        messages,
+        messages: messages.collect(),
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
         members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
-        newest_message_ns,
+        newest_message_ns: state.newest_message_ns().unwrap_or(0),
     }
 }
 

@@ -13,6 +13,7 @@ use super::super::history;
 use super::super::old::{Missing, Old};
 use super::super::publisher::Place;
 use super::super::recovery::{self, Recovered, recover};
+use super::super::retention;
 use super::super::state::{Decision, Durable, Pulled, State};
 use super::life::{self, Life, Stop};
 use super::model::{End, Expected, Model};
@@ -31,8 +32,10 @@ const HISTORY: history::Options = history::Options {
     recent_messages: 5,
     recent_text_bytes: 1_000,
     retry_messages: 7,
-    retry_age: Duration::from_nanos(60),
+    retry_age: Duration::from_hours(10),
 };
+/// Between two calls; ages count in hours.
+const STEP_NS: u64 = 600_000_000_000;
 
 /// What a control breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,12 @@ pub(super) enum Sabotage {
     SnapshotAheadOfLog,
     /// A conversation enters the list of changed ones some time after its append.
     ListedTooLate,
+    /// A conversation whose actor died comes back without what only the log has.
+    ReloadedWithoutLog,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
+    /// Old messages leave memory before a pack has them.
+    UnsavedLetGo,
 }
 
 /// How often the cases came up that the test is for.
@@ -60,6 +67,8 @@ pub(super) struct Seen {
     faulty_recoveries: u64,
     full_disks: u64,
     quarantined: u64,
+    forced_rotations: u64,
+    reloaded: u64,
     trimmed: u64,
     loaded_in_part: u64,
     /// Calls that needed old messages, and what they came to.
@@ -67,10 +76,12 @@ pub(super) struct Seen {
     old_recalls: u64,
     old_retries: u64,
     old_ids_reused: u64,
+    /// Pages that did not begin with the first message.
+    retained: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 17] {
+    fn counts(&mut self) -> [&mut u64; 20] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -89,6 +100,9 @@ impl Seen {
             &mut self.old_recalls,
             &mut self.old_retries,
             &mut self.old_ids_reused,
+            &mut self.retained,
+            &mut self.forced_rotations,
+            &mut self.reloaded,
         ]
     }
 
@@ -132,6 +146,7 @@ pub(super) fn round(seed: u64, sabotage: Sabotage) -> Result<Seen, String> {
         sync_failed: false,
         now_ns: 1,
     };
+    round.model.retention = round.retention();
     for _ in 0..round.random.random_range(2..=6) {
         round.life()?;
     }
@@ -175,6 +190,7 @@ impl Round {
             Err(Stop::Log(why)) => return Err(format!("no start on a disk that works: {why}")),
             Err(Stop::Broken(why)) => return Err(why),
         };
+        (life.now_ns, life.retention) = (self.now_ns, self.model.retention);
         self.arm_fault();
         for _ in 0..self.random.random_range(0..250) {
             match self.step(&mut life, &options) {
@@ -256,6 +272,13 @@ impl Round {
         }
     }
 
+    /// Everything is kept, or little: a few hours, a few messages, or both.
+    fn retention(&mut self) -> retention::Options {
+        let age = self.chance(40).then(|| Duration::from_hours(self.random.random_range(1..=40)));
+        let count = self.chance(40).then(|| self.random.random_range(1..=30));
+        retention::Options { age, count }
+    }
+
     fn options(&mut self) -> Options {
         let sync = match self.random.random_range(0..4) {
             0 => SyncMode::Interval(Duration::from_millis(50)),
@@ -300,7 +323,12 @@ impl Round {
             0..50 => self.call(life),
             50..68 => life.log.lock().expect("no panics").commit().map_err(Stop::Log),
             68..71 => self.sync(life),
-            71..73 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            71..72 => life.log.lock().expect("no panics").seal().map_err(Stop::Log),
+            72..73 => {
+                let begun = life.log.lock().expect("no panics").begin_segment();
+                self.seen.forced_rotations += u64::from(begun.is_ok());
+                Ok(())
+            }
             73..79 => {
                 // A spare that cannot be made is no failure of the log.
                 let _ = life.log.lock().expect("no panics").refill();
@@ -318,8 +346,12 @@ impl Round {
             }
             _ => {
                 life.list();
-                if self.chance(20) {
+                if self.chance(30) {
                     life.kill_one(self.random.random_range(0..5));
+                }
+                if self.chance(50) {
+                    let reloaded = life.reload_one(self.random.random_range(0..2))?;
+                    self.seen.reloaded += u64::from(reloaded);
                 }
                 Ok(())
             }
@@ -380,7 +412,7 @@ impl Round {
     /// Somebody asks for something.
     fn call(&mut self, life: &mut Life) -> Result<(), Stop> {
         let key = self.keys[self.random.random_range(0..self.keys.len())].clone();
-        self.now_ns += 1;
+        self.now_ns += STEP_NS;
         life.now_ns = self.now_ns;
         let request = self.request();
         let mut old = Old::default();
@@ -389,11 +421,18 @@ impl Round {
                 self.seen.quarantined += 1;
                 return Ok(());
             };
-            let (state, durable) = (&hot.resident.state, hot.durable);
+            let (state, durable) = (&mut hot.resident.state, hot.durable);
             let needed_old = !old.is_empty();
-            let decided = request.decide(state, &key, &old, durable, self.now_ns);
+            let retained = state.history.retain(&self.model.retention, durable.messages, self.now_ns, &old);
+            let decided = match retained {
+                Some(missing) => Ok(Decided::Needs(missing)),
+                None => request.decide(state, &key, &old, durable, self.now_ns),
+            };
             if let Ok(Decided::Needs(missing)) = decided {
                 match life.read_old(&key, &missing)? {
+                    Some(more) if more.is_nothing() => {
+                        return Err(Stop::Broken(format!("{key}: {missing:?} is nowhere")));
+                    }
                     Some(more) => old.extend(more),
                     None => return Ok(()),
                 }
@@ -421,11 +460,13 @@ impl Round {
             (_, Err(Rejection::Forbidden(_) | Rejection::NoSuchGroup)) => true,
             (Wish::Look(pull), Ok(Decided::Page(page))) => {
                 self.seen.old_pages += u64::from(needed_old);
-                self.model.check_page(key, pull, durable, page)?;
+                let is_pair = matches!(key, ConversationKey::Direct(..));
+                self.seen.retained += u64::from(is_pair && page.min_msg_index > 1);
+                self.model.check_page(key, pull, durable, page, self.now_ns)?;
                 true
             }
             (Wish::Send(draft), decided) => {
-                let expected = self.model.expected_of_send(key, by, draft, &HISTORY, self.now_ns);
+                let expected = self.model.expected_of_send(key, by, draft, &HISTORY, durable, self.now_ns);
                 self.seen.old_retries += u64::from(needed_old && matches!(expected, Expected::Retry(_)));
                 self.seen.old_ids_reused += u64::from(needed_old && expected == Expected::Reused);
                 match decided {
@@ -437,7 +478,7 @@ impl Round {
             }
             (Wish::Recall(index), decided) => {
                 self.seen.old_recalls += u64::from(needed_old && matches!(decided, Ok(Decided::Append(..))));
-                match (self.model.message(key, *index), decided) {
+                match (self.model.message(key, *index, durable, self.now_ns), decided) {
                     (Some((_, recall)), Ok(Decided::Append(..))) => recall == 0,
                     (Some((_, recall)), Ok(Decided::Recalled(answer))) => recall == *answer && recall > 0,
                     (Some((sender, _)), Err(Rejection::NotYourMessage)) => sender != by,
@@ -496,7 +537,7 @@ impl Round {
         for key in &self.keys {
             let loaded = life::load(&recovered.archive, key, self.now_ns);
             let (loaded, old) = loaded.map_err(|why| format!("{key}: {why}"))?;
-            self.model.check(key, loaded.as_ref().map(|resident| &resident.state), &old)?;
+            self.model.check(key, loaded.as_ref().map(|resident| &resident.state), &old, self.now_ns)?;
         }
         Ok(())
     }

@@ -83,10 +83,7 @@ impl Struck {
     }
 
     async fn kill_actor(&self) {
-        let key = key("alice", &self.pair);
-        let (running, permit) = self.life.directory().escort(&key).expect("not quarantined");
-        running.actor.cast(Message::Panic).expect("the actor lives");
-        drop(permit);
+        kill_actor(self.life.directory(), &key("alice", &self.pair));
         // Whether the call was in the mailbox already decides what it hears.
         let first = self.life.pull("alice", &self.pair).await;
         assert!(matches!(first, Err(Rejection::Broken(_) | Rejection::Quarantined)), "{first:?}");

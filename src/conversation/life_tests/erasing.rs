@@ -3,6 +3,8 @@
 use super::*;
 
 const SECRET: &str = "the secret";
+/// The directories that hold what somebody wrote.
+const EVERYWHERE: [&str; 4] = ["wal", "snap", "tmp", "quarantine"];
 
 /// Secrets in a pair and in a group, saved, then recalled; and what stays.
 async fn with_recalled_secrets(options: Options) -> Life {
@@ -75,15 +77,70 @@ async fn rotate_the_log(life: &Life) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn recalled_text_is_in_no_file_once_the_log_has_moved_on() {
+async fn recalled_text_is_in_no_file_after_a_compaction() {
     let life = with_recalled_secrets(options()).await;
+    assert!(!files_with(&life.disk, &["wal"], SECRET).is_empty());
+    for _ in 0..2 {
+        life.compact().unwrap();
+        assert_eq!(files_with(&life.disk, &EVERYWHERE, SECRET), []);
+        assert_eq!(segments(&life.disk).len(), 1);
+    }
+    assert_the_rest_is_there(&life).await;
+    let disk = life.cut_power().await;
+    let life = Life::begin(&disk);
+    assert_the_rest_is_there(&life).await;
+    // The log goes on where it was, though its segments are gone.
+    assert_eq!(life.send("alice", &to("bob"), "more").await.msg_index, 4);
+    let disk = life.stop().await;
+    assert_eq!(files_with(&disk, &EVERYWHERE, SECRET), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_to_be_kept_keeps_recalled_text_through_a_compaction() {
+    let life = with_recalled_secrets(Options { keep_log: NEVER, ..options() }).await;
     life.compact().unwrap();
+    assert_eq!(files_with(&life.disk, &["snap", "tmp"], SECRET), []);
+    assert!(!files_with(&life.disk, &["wal"], SECRET).is_empty());
+    life.stop().await;
+}
+
+/// A checkpoint may have records that it does not cover; then nothing is left to save, and the log is not free yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_frees_the_log_also_when_nothing_is_left_to_save() {
+    let life = Life::begin(&Simulated::new(1));
+    let (conversations, alice, bob) = (life.conversations().clone(), user("alice"), to("bob"));
+    life.send("alice", &bob, SECRET).await;
+    life.disk.pause_syncs();
+    let recall = cast(conversations.recall(&alice, &bob, 1)).await;
+    life.pull("alice", &bob).await.unwrap();
+    let operator = life.started.operator();
+    let checkpoint = std::thread::spawn(move || operator.checkpoint(false));
+    let is_begun = || {
+        let names = life.disk.list(&Path::new(ROOT).join("tmp")).unwrap();
+        names.iter().any(|name| name.to_string_lossy().ends_with(".pack"))
+    };
+    eventually("a checkpoint has begun", is_begun).await;
+    life.disk.resume_syncs();
+    assert_eq!(recall.await, Ok(1));
+    tokio::task::block_in_place(|| checkpoint.join()).unwrap().unwrap();
+    assert_eq!(life.manifest().replay_after_lsn, 1);
+    assert!(!files_with(&life.disk, &["wal"], SECRET).is_empty());
+    life.compact().unwrap();
+    assert_eq!(life.manifest().replay_after_lsn, 2);
+    assert_eq!(files_with(&life.disk, &EVERYWHERE, SECRET), []);
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recalled_text_leaves_the_log_once_it_has_moved_on() {
+    let life = with_recalled_secrets(crawling()).await;
+    life.checkpoint().unwrap();
     rotate_the_log(&life).await;
     assert!(!files_with(&life.disk, &["wal"], SECRET).is_empty(), "no manifest covers its segment");
     life.checkpoint().unwrap();
     life.send("alice", &to("others"), "more").await;
     life.checkpoint().unwrap();
-    assert_eq!(files_with(&life.disk, &["snap", "tmp", "wal"], SECRET), []);
+    assert_eq!(files_with(&life.disk, &["wal"], SECRET), []);
     assert_the_rest_is_there(&life).await;
     life.stop().await;
 }

@@ -218,7 +218,8 @@ impl Doomed {
         let came = self.disk.countdown.swap(0, Ordering::SeqCst) == 0;
         assert!(came || outcome.is_ok(), "{outcome:?}");
         if self.life.manifest().number == before.0 {
-            assert_eq!(segments(&self.life.disk), before.1, "the log is cut only behind what is published");
+            let after = segments(&self.life.disk);
+            assert!(after.starts_with(&before.1), "the log is cut only behind what is published: {after:?}");
         }
         came
     }

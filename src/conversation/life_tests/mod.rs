@@ -27,8 +27,10 @@ mod faults;
 mod listing;
 mod loading;
 mod merging;
+mod paging;
 mod passivating;
 mod people;
+mod reloading;
 mod restarting;
 
 const ROOT: &str = "data";
@@ -37,6 +39,7 @@ const ROOT: &str = "data";
 struct Life {
     disk: Simulated,
     started: Started,
+    metrics: Arc<Metrics>,
     /// Kept, because a node whose sender is gone drains.
     _draining: watch::Sender<bool>,
 }
@@ -55,6 +58,8 @@ fn options() -> Options {
         checkpoint: checkpoint::Options { interval: NEVER, log_bytes: u64::MAX },
         compaction: compaction::Options { bytes_per_second: 1 << 30, ..compaction::Options::default() },
         passivation: passivation::Options { idle_after: NEVER, memory_bytes_max: u64::MAX },
+        scrub: scrub::Options { interval: Duration::ZERO, ..scrub::Options::default() },
+        reload: reload::Options { attempts_max: 0, ..reload::Options::default() },
         ..Options::default()
     }
 }
@@ -77,7 +82,7 @@ impl Life {
         let calls = Calls { before_first_batch: Box::new(|| ()), on_log_failure: Box::new(|_| ()) };
         let started = start(recovered, place, &wal_dir, options, &metrics, is_draining, calls).unwrap();
         data.mark_started().unwrap();
-        Self { disk: disk.clone(), started, _draining: draining }
+        Self { disk: disk.clone(), started, metrics, _draining: draining }
     }
 
     /// Ends it as a drain does.
@@ -166,6 +171,12 @@ async fn image_of(directory: &Directory, key: &ConversationKey) -> Vec<Chunk> {
     let chunks = answer.await.expect("the actor lives");
     assert!(chunks.last().is_some_and(|last| last.complete), "a test's conversation is one series");
     chunks
+}
+
+/// Lets the actor of a conversation die with the next message that it handles.
+fn kill_actor(directory: &Directory, key: &ConversationKey) {
+    let (running, _permit) = directory.escort(key).expect("not quarantined");
+    running.actor.cast(Message::Panic).expect("the actor lives");
 }
 
 fn manifest_on(disk: &Simulated) -> Manifest {

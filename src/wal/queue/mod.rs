@@ -61,12 +61,19 @@ pub struct Refused<T> {
 }
 
 /// What waits for the committer.
-pub(super) struct Entry<T> {
-    /// The record's own, or for a barrier the one before it.
-    pub(super) lsn: Lsn,
-    /// `None` for a barrier.
-    pub(super) record: Option<Body>,
-    pub(super) ticket: T,
+pub(super) enum Entry<T> {
+    Record {
+        lsn: Lsn,
+        body: Body,
+        ticket: T,
+    },
+    /// With the record before it.
+    Barrier {
+        lsn: Lsn,
+        ticket: T,
+    },
+    /// A new segment begins here, record or not. Bounded by the spares: each is promised one.
+    NewSegment,
 }
 
 pub(super) struct Body {
@@ -84,7 +91,7 @@ pub(super) struct Shared<T> {
     work: Condvar,
     /// Wakes the spare thread.
     shortage: Condvar,
-    /// Wakes those who wait for the disk.
+    /// Wakes those who wait for the disk, or for a segment.
     synced: Condvar,
     state: AtomicU8,
     durable_lsn: AtomicU64,
@@ -242,7 +249,8 @@ impl<T> Shared<T> {
         self.appended_lsn.store(lsn.0, Ordering::Release);
         self.appended_bytes.fetch_add(frame::frame_bytes(payload.len()), Ordering::Relaxed);
         let body = Body { kind, payload, begins_segment };
-        self.push(queue, Entry { lsn, record: Some(body), ticket });
+        queue.records += 1;
+        self.push(queue, Entry::Record { lsn, body, ticket });
         if begins_segment {
             self.shortage.notify_one();
         }
@@ -250,18 +258,63 @@ impl<T> Shared<T> {
     }
 
     pub(super) fn barrier(&self, ticket: T) -> Result<(), Refused<T>> {
-        let queue = self.queue();
+        let mut queue = self.queue();
         if let Err(reason) = queue.can_take_barrier(&self.options) {
             return Err(Refused { reason, ticket });
         }
         let lsn = queue.next_lsn.previous();
-        self.push(queue, Entry { lsn, record: None, ticket });
+        queue.records += 1;
+        self.push(queue, Entry::Barrier { lsn, ticket });
+        Ok(())
+    }
+
+    /// Puts the end of the current segment into the queue, behind everything appended before.
+    pub(super) fn begin_segment(&self) -> Result<(), Reason> {
+        self.claim_new_segment(&mut self.queue())
+    }
+
+    /// As [`begin_segment`](Self::begin_segment), but waits for a spare where one is being made, and until the new
+    /// segment is there; says with which record it begins. All before that is in earlier ones then, and on the disk.
+    pub(super) fn begin_segment_and_wait(&self) -> Result<Lsn, Reason> {
+        let mut queue = self.queue();
+        let wanted = queue.next_lsn;
+        let mut asked = false;
+        loop {
+            // Under the lock under which a new one is told, so that no news is missed.
+            let current = self.segments.lock().unwrap_or_else(PoisonError::into_inner).back().cloned();
+            if let Some(current) = current.filter(|current| current.first_lsn >= wanted) {
+                return Ok(current.first_lsn);
+            }
+            if !asked {
+                asked = match self.claim_new_segment(&mut queue) {
+                    Err(Reason::QueueFull) => false,
+                    claimed => claimed.map(|()| true)?,
+                };
+            } else if queue.state == State::Failed || queue.ending.is_some() {
+                return Err(if queue.state == State::Failed { Reason::Failed } else { Reason::Closed });
+            }
+            queue = self.synced.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn claim_new_segment(&self, queue: &mut Queue<T>) -> Result<(), Reason> {
+        match queue.state {
+            State::Failed => return Err(Reason::Failed),
+            State::Closed => return Err(Reason::Closed),
+            State::Writable | State::ReadOnly => {
+                queue.claim_segment(room_bytes(self.options.segment_bytes))?
+            }
+        }
+        queue.waiting.push(Entry::NewSegment);
+        if std::mem::take(&mut queue.committer_sleeps) {
+            self.work.notify_one();
+        }
+        self.shortage.notify_one();
         Ok(())
     }
 
     /// Waking costs a system call, so only a sleeper is woken.
     fn push(&self, mut queue: MutexGuard<'_, Queue<T>>, entry: Entry<T>) {
-        queue.records += 1;
         queue.waiting.push(entry);
         let wake = std::mem::take(&mut queue.committer_sleeps);
         drop(queue);

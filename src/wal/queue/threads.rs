@@ -85,6 +85,10 @@ impl<T> Shared<T> {
             segments.pop_back();
         }
         segments.push_back(segment);
+        drop(segments);
+        // Whoever waits for it has looked, or will look, under this lock.
+        drop(self.queue());
+        self.synced.notify_all();
     }
 
     /// Nothing comes out any more; what waits is dropped, outside of the lock.
@@ -144,11 +148,15 @@ impl<T> Shared<T> {
         if queue.state == State::ReadOnly {
             self.set_state(&mut queue, State::Writable);
         }
+        drop(queue);
+        self.synced.notify_all();
     }
 
     /// Whether this is the first failure after a success.
     pub(in crate::wal) fn spare_failed(&self) -> bool {
-        !std::mem::replace(&mut self.queue().spare_failed, true)
+        let is_first = !std::mem::replace(&mut self.queue().spare_failed, true);
+        self.synced.notify_all();
+        is_first
     }
 
     /// The start has published the first segment itself.

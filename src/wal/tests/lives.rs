@@ -392,3 +392,60 @@ fn nobody_who_hears_of_a_dropped_ticket_finds_the_log_writable() {
         assert!(!saw.is_empty() && saw.iter().all(|state| *state == State::Failed), "{operation:?}: {saw:?}");
     }
 }
+
+#[test]
+fn a_segment_ends_on_request_and_the_one_before_can_go() {
+    let disk = disk();
+    let (mut log, out) = start(&disk, small());
+    log.refill().unwrap();
+    log.append(1, b"before".to_vec(), 1).unwrap();
+    log.begin_segment().unwrap();
+    log.append(1, b"behind".to_vec(), 2).unwrap();
+    log.commit().unwrap();
+    assert_eq!(*out.lock().unwrap(), [(1, 1), (2, 2)]);
+    assert_eq!(log.segments().iter().map(|segment| segment.first_lsn.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(log.remove_below(Lsn(2)).unwrap(), 1);
+    assert_eq!(payloads(&read_after(&disk.crash(), 1).unwrap().1), [b"behind"]);
+}
+
+#[test]
+fn a_segment_that_ended_on_request_may_have_nothing_behind_it() {
+    let disk = disk();
+    let (mut log, _) = start(&disk, Options { sync: SyncMode::Never, ..small() });
+    log.append(1, b"one".to_vec(), 1).unwrap();
+    for _ in 0..3 {
+        log.refill().unwrap();
+        log.begin_segment().unwrap();
+        log.commit().unwrap();
+        assert_eq!(log.segments().len(), 2, "an empty one is replaced");
+    }
+    assert_eq!(log.remove_below(Lsn(2)).unwrap(), 1);
+    // Its rotation has made the record durable, and the next life knows how far the log had come.
+    let disk = disk.crash();
+    assert_eq!(read_after(&disk, 1).unwrap().0.last_lsn, Lsn(1));
+    let (recovered, _) = read_after(&disk, 1).unwrap();
+    let sink: Sink<u32> = Box::new(|_| ());
+    let (wal, tmp) = (wal_dir(), tmp_dir());
+    let mut log = Stepped::start(Arc::new(disk.clone()), wal, tmp, STORE, &recovered, small(), sink).unwrap();
+    assert_eq!(log.append(1, b"two".to_vec(), 2).unwrap(), Lsn(2));
+    log.commit().unwrap();
+    log.close().unwrap();
+    assert_eq!(payloads(&read_after(&disk.crash(), 1).unwrap().1), [b"two"]);
+}
+
+#[test]
+fn without_room_for_a_segment_none_begins_and_the_log_goes_on() {
+    let disk = disk();
+    let (mut log, _) = start(&disk, small());
+    assert_eq!(log.begin_segment(), Err(Reason::QueueFull), "no spare was made yet");
+    disk.set_capacity(disk.used_bytes());
+    log.refill().unwrap_err();
+    assert_eq!(log.begin_segment(), Err(Reason::NoSpace));
+    log.append(1, b"one".to_vec(), 1).unwrap();
+    log.commit().unwrap();
+    disk.set_capacity(usize::MAX);
+    log.refill().unwrap();
+    log.begin_segment().unwrap();
+    log.close().unwrap();
+    assert_eq!(payloads(&read(&disk.crash()).unwrap().1), [b"one"]);
+}

@@ -280,3 +280,48 @@ fn removing_old_segments_goes_on_beside_the_writing() {
     running.log.close().unwrap();
     assert_eq!(read_after(&disk.crash(), 99).unwrap().1.len(), 1);
 }
+
+#[test]
+fn whoever_wants_a_new_segment_gets_it_behind_what_was_appended_before() {
+    let disk = disk();
+    let running = run(&disk, small());
+    for ticket in 1..=5 {
+        running.append(vec![1], ticket);
+        let begins = running.log.begin_segment().unwrap();
+        assert_eq!(begins, Lsn(ticket + 1));
+        assert_eq!(running.log.durable_lsn(), Lsn(ticket));
+        assert_eq!(running.log.begin_segment(), Ok(begins), "it is empty still");
+        assert_eq!(running.log.remove_below(begins).unwrap(), 1);
+        assert_eq!(running.log.segments().len(), 1);
+    }
+    running.append(vec![1], 6);
+    running.log.close().unwrap();
+    assert_eq!(running.log.begin_segment(), Err(Reason::Closed));
+}
+
+#[test]
+fn whoever_waits_for_a_segment_hears_that_the_disk_is_full_and_that_the_log_failed() {
+    let disk = disk();
+    let running = run(&disk, Options { spare_retry_after: Duration::from_millis(1), ..small() });
+    disk.set_capacity(disk.used_bytes());
+    running.append(vec![1], 1);
+    // At most the spare that was made before the disk was full.
+    let refused = (0..3).find_map(|ticket| {
+        running.append(vec![1], ticket);
+        running.log.begin_segment().err()
+    });
+    assert_eq!(refused, Some(Reason::NoSpace));
+    disk.set_capacity(usize::MAX);
+    disk.fail(Operation::Sync, 1, ErrorKind::Other);
+    let outcome = loop {
+        match running.log.append(1, vec![1], 9).map_err(|refused| refused.reason) {
+            Ok(_) | Err(Reason::NoSpace | Reason::QueueFull) => {}
+            Err(reason) => assert_eq!(reason, Reason::Failed),
+        }
+        match running.log.begin_segment() {
+            Err(Reason::NoSpace) | Ok(_) => disk.fail(Operation::Sync, 1, ErrorKind::Other),
+            outcome => break outcome,
+        }
+    };
+    assert_eq!(outcome, Err(Reason::Failed));
+}
