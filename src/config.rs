@@ -104,6 +104,10 @@ pub struct Serve {
     pub retain_age: Option<Duration>,
     /// How many messages of a conversation are kept; `None`: all.
     pub retain_count: Option<u32>,
+    /// How often everything on the disk is read and checked; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes per second that this reads at most.
+    pub scrub_bytes_per_second: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -238,6 +242,9 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         retain_age: layers.one("retain-days", "off", days)?,
         retain_count: layers
             .one("retain-count", "off", |text| value::optional_number(text, &limits::RETAIN_COUNT))?,
+        scrub_interval: layers
+            .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
+        scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,

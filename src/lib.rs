@@ -8,7 +8,7 @@
 //!                     tools -> (all but http)    auth      inbox -> live     disk
 //! ```
 //!
-//! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
+//! * [`message`]: the vocabulary; used by `http`, `conversation` and `client`, uses nothing.
 //! * [`config`]: plain data, checked once, handed down as each part's own options.
 //! * [`telemetry`]: logs and metrics; used anywhere, uses nothing.
 //! * [`auth`]: tokens to callers.
@@ -22,9 +22,11 @@
 //! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore;
 //!   and `bench`, which drives load at a server.
 //! * [`node`]: recover, start, drain.
+//! * [`client`]: the other end of the wire; uses `message`, and nothing of the server.
 //! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
+pub mod client;
 pub mod config;
 pub mod conversation;
 #[cfg(test)]

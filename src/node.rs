@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation, retention};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation, retention, scrub};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
@@ -253,6 +253,10 @@ fn options(config: &config::Serve) -> conversation::Options {
         passivation: passivation::Options {
             idle_after: config.idle_after,
             memory_bytes_max: config.memory_limit_bytes,
+        },
+        scrub: scrub::Options {
+            interval: config.scrub_interval.unwrap_or_default(),
+            bytes_per_second: config.scrub_bytes_per_second,
         },
         keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,

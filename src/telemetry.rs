@@ -118,6 +118,20 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// Who makes packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackMaker {
+    /// A checkpoint, of what changed.
+    Checkpoint = 0,
+    /// Compaction, of other packs.
+    Merge = 1,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PackLabel {
+    by: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
@@ -255,6 +269,16 @@ pub struct Metrics {
     pub actors_died: Counter,
     /// Conversations that came back after their actor had died.
     pub conversations_reloaded: Counter,
+    /// Damages that the scrub found.
+    pub scrub_damaged: Counter,
+    /// Bytes that the scrub read.
+    pub scrub_bytes: Counter,
+    /// When the scrub had last read everything, Unix seconds; 0 for not since the start.
+    pub scrub_finished: Gauge,
+    /// Bytes of records written to the log, without zeros and markers.
+    log_bytes: Counter,
+    /// Bytes of the packs that checkpoints and merges published.
+    packs: [Counter; 2],
     /// Messages made durable since the start.
     pub messages: Counter,
     /// Torn tails cut by recovery.
@@ -315,6 +339,15 @@ impl Metrics {
                 "conversations_reloaded",
                 "Conversations that came back after their actor had died",
             ),
+            scrub_damaged: counter(&mut registry, "scrub_damaged", "Damages that the scrub found"),
+            scrub_bytes: counter(&mut registry, "scrub_bytes", "Bytes that the scrub read"),
+            scrub_finished: gauge(
+                &mut registry,
+                "scrub_finished_timestamp_seconds",
+                "When the scrub had last read everything; 0 for not since the start",
+            ),
+            log_bytes: counter(&mut registry, "log_bytes", "Bytes of records written to the log"),
+            packs: register_pack_bytes(&mut registry),
             messages: counter(&mut registry, "messages", "Messages made durable since the start"),
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),
             checkpoints_ok: checkpoints("ok"),
@@ -334,6 +367,7 @@ impl Metrics {
     pub fn observe_commit(&self, records: usize, bytes: usize, sync: Option<Duration>) {
         self.commit_records.observe(records as u64);
         self.commit_bytes.observe(bytes as u64);
+        self.log_bytes.inc_by(bytes as u64);
         if let Some(sync) = sync {
             self.sync_seconds.observe_duration(sync);
         }
@@ -346,6 +380,11 @@ impl Metrics {
         } else {
             self.checkpoints_failed.inc()
         };
+    }
+
+    /// Counts a published pack.
+    pub fn observe_pack(&self, by: PackMaker, bytes: u64) {
+        self.packs[by as usize].inc_by(bytes);
     }
 
     /// Everything in the OpenMetrics text format, which Prometheus reads under either content type.
@@ -370,6 +409,12 @@ fn register_requests(registry: &mut Registry) -> (Vec<Vec<Counter>>, Vec<Histogr
     let histograms =
         VERBS.iter().map(|(_, verb)| seconds.get_or_create(&VerbLabel { verb }).clone()).collect();
     (counters, histograms)
+}
+
+fn register_pack_bytes(registry: &mut Registry) -> [Counter; 2] {
+    let packs = Family::<PackLabel, Counter>::default();
+    registry.register("pack_bytes", "Bytes of published packs, by who made them", packs.clone());
+    ["checkpoint", "merge"].map(|by| packs.get_or_create(&PackLabel { by }).clone())
 }
 
 /// A gauge that is 1, with the mode as its label: the plain text format has no type for such facts.

@@ -345,6 +345,12 @@ pub(super) struct ServeFlags {
     /// Keep the newest so many messages of each conversation, or off [default: off]
     #[arg(long, value_name = "N")]
     retain_count: Option<String>,
+    /// How often everything on the disk is read and checked, or off [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    scrub_interval: Option<String>,
+    /// Bytes per second that this reads at most [default: 8MiB]
+    #[arg(long, value_name = "BYTES")]
+    scrub_rate: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -416,6 +422,8 @@ impl ServeFlags {
             ("keep-log", one(self.keep_log)),
             ("retain-days", one(self.retain_days)),
             ("retain-count", one(self.retain_count)),
+            ("scrub-interval", one(self.scrub_interval)),
+            ("scrub-rate", one(self.scrub_rate)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

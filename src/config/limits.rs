@@ -98,6 +98,10 @@ pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration
 pub const RETAIN_DAYS: RangeInclusive<u64> = 1..=36_500;
 /// `--retain-count`: nothing kept is no chat; an index has 32 bits.
 pub const RETAIN_COUNT: RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// `--scrub-interval`: off, or at least a second, which is for tests.
+pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
+/// `--scrub-rate`, in bytes per second: below 64 KiB a day is not enough for 6 GB.
+pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 /// `bench --connections`: what one address has ports for.

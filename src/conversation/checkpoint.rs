@@ -9,7 +9,7 @@
 //! is collected now or was published before. Chunks may hold records behind it: those are synced
 //! before the manifest is published, and replay skips what a chunk has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
 use crate::message::ConversationKey;
 use crate::snapshot::{self, ChunkMeta};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, PackMaker};
 use crate::wal::{Lsn, Wal};
 
 /// When to take one.
@@ -92,6 +92,10 @@ pub enum Error {
     #[error("the node stops and takes its last checkpoint by itself")]
     Stopped,
 }
+
+/// So many conversations are asked at once, so that the thread does not sleep and wake for each. Each answers
+/// with a few chunks, most of them far below the 1 MiB of texts that one may have: some 32 MiB at worst.
+const ASKED_AT_ONCE: usize = 32;
 
 enum Order {
     /// The log or memory has grown.
@@ -267,6 +271,7 @@ impl Checkpointer {
             self.dirty.add_all(failed);
         }
         let Some(Published { pack_bytes, segments_removed }) = published else { return Ok(()) };
+        self.metrics.observe_pack(PackMaker::Checkpoint, pack_bytes);
         (self.on_published)();
         let (conversations, ms) = (saved.len(), started.elapsed().as_millis());
         info!(conversations, pack_bytes, segments_removed, ms, "checkpoint taken");
@@ -279,8 +284,13 @@ impl Checkpointer {
         // One conversation that cannot be read must not keep the others from the packs; but its
         // records must stay in the log.
         let mut kept_from = covered;
-        for key in keys {
-            match self.save(&mut pack, key)? {
+        let (mut keys, mut asked) = (keys.iter(), VecDeque::new());
+        loop {
+            let more = keys.by_ref().take(ASKED_AT_ONCE - asked.len());
+            asked.extend(more.map(|key| self.ask(key, self.archive.saved(key))));
+            let Some(first) = asked.pop_front() else { break };
+            let key = first.key;
+            match self.save(&mut pack, first)? {
                 Some(saved) => taken.saved.push(saved),
                 None => {
                     kept_from = kept_from.min(Lsn(self.directory.saved_through(key)));
@@ -296,12 +306,12 @@ impl Checkpointer {
     }
 
     /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
-    fn save(&self, pack: &mut ConversationPack, key: &ConversationKey) -> Result<Option<Saving>, Error> {
+    fn save(&self, pack: &mut ConversationPack, asked: Asked<'_>) -> Result<Option<Saving>, Error> {
+        let (key, before) = (asked.key, asked.saved);
         let key_bytes = encode_key(key);
-        let before = self.archive.saved(key);
-        let mut saved = before;
+        let (mut asked, mut saved) = (asked, before);
         loop {
-            let Some((head, chunks)) = self.collect(key, saved) else {
+            let Some((head, chunks)) = self.answer_of(asked) else {
                 // Half a series would make the conversation unreadable.
                 return if saved == before { Ok(None) } else { Err(Error::Interrupted(key.clone())) };
             };
@@ -315,19 +325,40 @@ impl Checkpointer {
             }
             #[cfg(test)]
             self.directory.meanwhile.happen();
+            asked = self.ask(key, saved);
         }
     }
 
-    fn collect(&self, key: &ConversationKey, saved: Saved) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
-        let (running, permit) = self.directory.escort(key).ok()?;
-        let (to, answer) = oneshot::channel();
-        let cast = running.actor.cast(Message::Collect { saved, to, permit });
-        let chunks = cast.ok().and_then(|()| answer.blocking_recv().ok());
-        if chunks.is_none() {
-            self.directory.quarantine(&running.head);
-        }
-        Some((running.head, chunks?))
+    /// Asks a conversation for its next chunks. It is read from the disk first if it is not in memory.
+    fn ask<'a>(&self, key: &'a ConversationKey, saved: Saved) -> Asked<'a> {
+        let entered = self.directory.escort(key).ok();
+        let answer = entered.map(|(running, permit)| {
+            let (to, answer) = oneshot::channel();
+            // An actor that does not take it drops `to`, which is the answer of one that died.
+            let _ = running.actor.cast(Message::Collect { saved, to, permit });
+            (running.head, answer)
+        });
+        Asked { key, saved, answer }
     }
+
+    fn answer_of(&self, asked: Asked<'_>) -> Option<(Arc<DurableHead>, Vec<Chunk>)> {
+        let (head, answer) = asked.answer?;
+        match answer.blocking_recv() {
+            Ok(chunks) => Some((head, chunks)),
+            Err(_) => {
+                self.directory.quarantine(&head);
+                None
+            }
+        }
+    }
+}
+
+/// A conversation that was asked for its chunks.
+struct Asked<'a> {
+    key: &'a ConversationKey,
+    saved: Saved,
+    /// `None` when it is refused.
+    answer: Option<(Arc<DurableHead>, oneshot::Receiver<Vec<Chunk>>)>,
 }
 
 /// The next order, or what ends the wait for one. However often a checkpoint was asked for meanwhile,

@@ -23,6 +23,7 @@ use super::people::{ConversationPack, SYNC_BYTES, is_block};
 use super::publisher::{self, Publisher};
 use super::{history, retention};
 use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader};
+use crate::telemetry::{Metrics, PackMaker};
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,10 +158,12 @@ impl Compaction {
         retention: retention::Options,
         archive: Arc<Archive>,
         publisher: Arc<Publisher>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let unmergeable = HashSet::new();
-        let compactor = Compactor { options, retention, archive, publisher, bell: bell.clone(), unmergeable };
+        let compactor =
+            Compactor { options, retention, archive, publisher, metrics, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
         Ok(Self { bell, thread })
     }
@@ -187,6 +190,7 @@ struct Compactor {
     retention: retention::Options,
     archive: Arc<Archive>,
     publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
     bell: Arc<Bell>,
     /// Packs that have a chunk which cannot be read. They stay as they are, for a repair; runs begin
     /// behind them.
@@ -264,6 +268,7 @@ impl Compactor {
             merging.conversation(run, &places)?;
         }
         let published = self.publisher.replace(run, merging.pack, for_good)?;
+        self.metrics.observe_pack(PackMaker::Merge, published.pack_bytes);
         let (packs, ms) = (run.len(), started.elapsed().as_millis());
         info!(packs, bytes_before = before, bytes = published.pack_bytes, ms, "packs merged");
         Ok(())

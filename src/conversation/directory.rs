@@ -237,6 +237,20 @@ impl Directory {
         }
     }
 
+    /// Refuses a conversation whose data is damaged, unless it is in memory; whether it is refused now.
+    pub(crate) fn refuse_cold(&self, key: &ConversationKey) -> bool {
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(slot) => matches!(slot.get(), Slot::Quarantined(_)),
+            Entry::Vacant(slot) => {
+                let head = DurableHead::new(Arc::new(key.clone()));
+                head.mark_damaged();
+                slot.insert(Slot::Quarantined(Arc::new(head)));
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
     /// Lets a conversation be loaded again whose actor was this one; the archive has all of it.
     pub(super) fn release(&self, dead: &DurableHead) {
         let is_it = |slot: &Slot| matches!(slot, Slot::Quarantined(head) if std::ptr::eq(&**head, dead));

@@ -58,6 +58,7 @@ pub mod recovery;
 pub mod reload;
 mod resident;
 pub mod retention;
+pub mod scrub;
 pub mod start;
 pub mod state;
 

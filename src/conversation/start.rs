@@ -23,6 +23,7 @@ use super::reader;
 use super::recovery::Recovered;
 use super::reload::{self, Reloading};
 use super::retention;
+use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
 use crate::inbox::Inboxes;
 use crate::inbox::newcomers::Newcomers;
@@ -45,6 +46,8 @@ pub struct Options {
     pub compaction: compaction::Options,
     /// When conversations leave memory.
     pub passivation: passivation::Options,
+    /// When everything on the disk is read.
+    pub scrub: scrub::Options,
     /// When conversations whose actor died are read again.
     pub reload: reload::Options,
     /// How long a message may be recalled; `None` for ever.
@@ -130,6 +133,8 @@ pub struct Started {
     publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
+    /// `None` when it is off.
+    scrub: Option<Scrub>,
     completing: JoinHandle<()>,
     passivating: JoinHandle<()>,
     reloading: JoinHandle<()>,
@@ -191,8 +196,13 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction =
-        Compaction::start(options.compaction, options.retention, archive.clone(), publisher.clone())?;
+    let compaction = Compaction::start(
+        options.compaction,
+        options.retention,
+        archive.clone(),
+        publisher.clone(),
+        metrics.clone(),
+    )?;
     let nudge = compaction.nudge();
     let paging = Paging::new(archive.clone());
     let reloading = Reloading {
@@ -221,6 +231,14 @@ pub fn start(
         growth,
         metrics.clone(),
     ));
+    let scrub = Scrubber {
+        options: options.scrub,
+        publisher: publisher.clone(),
+        directory: directory.clone(),
+        log: log.clone(),
+        metrics: metrics.clone(),
+    };
+    let scrub = scrub.start()?;
     let reading = Semaphore::new(reader::READS_MAX);
     let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
@@ -231,6 +249,7 @@ pub fn start(
         publisher,
         checkpoints,
         compaction,
+        scrub,
         completing,
         passivating,
         reloading,
@@ -291,12 +310,22 @@ impl Started {
     /// Ends everything once no more calls come: what was accepted becomes durable and is
     /// answered, the last checkpoint is taken, the log is closed.
     pub async fn stop(self) -> Result<(), wal::Error> {
-        let Self { conversations, log, checkpoints, compaction, completing, passivating, reloading, .. } =
-            self;
+        let Self {
+            conversations,
+            log,
+            checkpoints,
+            compaction,
+            scrub,
+            completing,
+            passivating,
+            reloading,
+            ..
+        } = self;
         passivating.abort();
         reloading.abort();
         drop(conversations);
         let closing = tokio::task::spawn_blocking(move || {
+            scrub.into_iter().for_each(Scrub::stop);
             compaction.stop();
             checkpoints.stop();
             log.close()

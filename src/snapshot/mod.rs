@@ -114,6 +114,14 @@ impl Error {
         }
     }
 
+    /// Where the damage is, if it is damage: which file, at which byte.
+    pub fn place(&self) -> Option<(&Path, u64)> {
+        match self {
+            Self::Damaged { path, offset, .. } => Some((path, *offset)),
+            _ => None,
+        }
+    }
+
     /// Whether the file is proven bad or gone, as opposed to: could not be read this time.
     fn is_final(&self) -> bool {
         match self {

@@ -93,6 +93,26 @@ impl Checked {
     }
 }
 
+/// Reads and checks a segment of a log that goes on being written, but not its last one, from the disk and not from
+/// memory. `go_on` hears at each record how many bytes of it were read, and may stop the look.
+///
+/// # Errors
+/// As of [`replay`](super::replay()); nothing is changed.
+pub fn check_closed(
+    disk: &dyn Disk,
+    segment: &SegmentFile,
+    store: StoreId,
+    go_on: &mut dyn FnMut(u64) -> bool,
+) -> Result<(), Error> {
+    let file = disk.open(&segment.path).map_err(Error::io("open", &segment.path))?;
+    file.drop_cache().map_err(Error::io("drop the cache of", &segment.path))?;
+    let page = Page::read(file.as_ref(), segment, store)?;
+    let scanned = scan(file.as_ref(), segment, &page, &mut |_, offset| {
+        if go_on(offset) { Ok(()) } else { Err(Error::Closed) }
+    })?;
+    judge_earlier(segment, &page, &scanned)
+}
+
 struct Look<'a> {
     disk: &'a dyn Disk,
     store: StoreId,

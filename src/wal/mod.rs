@@ -33,7 +33,7 @@ mod stepped;
 mod tests;
 mod writer;
 
-pub use check::{Checked, CheckedSegment, UncutTail, check, end_of, place_of};
+pub use check::{Checked, CheckedSegment, UncutTail, check, check_closed, end_of, place_of};
 pub use committer::{Batch, Sink};
 pub use error::{Error, VisitError};
 pub use handle::{FailureCall, Wal};

@@ -58,6 +58,7 @@ fn options() -> Options {
         checkpoint: checkpoint::Options { interval: NEVER, log_bytes: u64::MAX },
         compaction: compaction::Options { bytes_per_second: 1 << 30, ..compaction::Options::default() },
         passivation: passivation::Options { idle_after: NEVER, memory_bytes_max: u64::MAX },
+        scrub: scrub::Options { interval: Duration::ZERO, ..scrub::Options::default() },
         reload: reload::Options { attempts_max: 0, ..reload::Options::default() },
         ..Options::default()
     }

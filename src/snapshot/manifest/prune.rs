@@ -111,7 +111,9 @@ fn pack_number(path: &Path) -> Option<u64> {
 
 fn check(disk: &dyn Disk, snap_dir: &Path, store: &StoreId, number: u64) -> Result<Manifest, Error> {
     let manifest = read_manifest(disk, snap_dir, store, number)?;
-    manifest.packs.iter().try_for_each(|info| pack::check(disk, snap_dir, store, info))?;
+    // As a start does, or what is kept to fall back to might be refused by it.
+    let check = |info| pack::check_with_index(disk, snap_dir, store, info, &mut |_| ());
+    manifest.packs.iter().try_for_each(check)?;
     Ok(manifest)
 }
 

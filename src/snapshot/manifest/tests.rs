@@ -319,6 +319,19 @@ fn a_damaged_pack_is_quarantined_with_its_manifests() {
     assert_eq!(scene.names(&quarantine()).len(), 3);
 }
 
+/// Whatever a start would pass over, so that what is kept to fall back to can be fallen back to.
+#[test]
+fn a_pack_whose_index_is_damaged_is_quarantined_as_a_start_passes_it_over() {
+    let (scene, manifests) = with_manifests(3);
+    let end = scene.bytes(&pack_path(3)).len();
+    scene.disk.flip(&pack_path(3), end - 100, 1);
+    assert_eq!(loaded(&scene).0, manifests[1]);
+    let pruned = scene.prune().unwrap();
+    assert_eq!(pruned.quarantined, [manifest_path(103), pack_path(3)]);
+    assert_eq!((pruned.manifests, pruned.log_needed_after), (0, Some(10)));
+    assert_eq!(loaded(&scene), (manifests[1].clone(), vec![]));
+}
+
 #[test]
 fn a_manifest_that_lies_about_a_pack_does_not_take_it_away_from_the_others() {
     let (scene, manifests) = with_manifests(2);

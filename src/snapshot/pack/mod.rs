@@ -8,8 +8,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(super) use reader::check;
 pub use reader::{ChunksInOrder, PackReader};
+pub(super) use reader::{check, check_with_index};
 pub use writer::PackWriter;
 
 /// What is known about a chunk without its payload. Everything but the key also stands in the index.

@@ -32,6 +32,18 @@ impl PackReader {
         Ok(Self { file, path, store: *store, info: *info, index_offset: footer.index_offset, entries })
     }
 
+    /// Reads header page, footer and index again, from the disk and not from memory, and checks them; `on_read` hears how
+    /// many bytes of the index were read, so that it can take its time. What is read of the chunks behind it comes from the disk too.
+    pub fn check_again(
+        &self,
+        disk: &dyn Disk,
+        snap_dir: &Path,
+        on_read: &mut dyn FnMut(usize),
+    ) -> Result<(), Error> {
+        self.file.drop_cache().map_err(io_error("drop the cache of", &self.path))?;
+        check_with_index(disk, snap_dir, &self.store, &self.info, on_read)
+    }
+
     /// Which pack it is.
     pub fn info(&self) -> &PackInfo {
         &self.info
@@ -155,6 +167,18 @@ pub(in super::super) fn check(
     open_checked(disk, dir, store, info).map(|_| ())
 }
 
+/// Checks everything of a pack but its chunks, as [`PackReader::open`] does; `on_read` hears of each part of the index.
+pub(in super::super) fn check_with_index(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: &StoreId,
+    info: &PackInfo,
+    on_read: &mut dyn FnMut(usize),
+) -> Result<(), Error> {
+    let (file, path, footer) = open_checked(disk, dir, store, info)?;
+    walk_index(&*file, &path, &footer, on_read, &mut |_| ())
+}
+
 fn open_checked(
     disk: &dyn Disk,
     snap_dir: &Path,
@@ -177,46 +201,71 @@ fn open_checked(
     }
 }
 
-/// Reads the index in parts. The footer was checked, so the file is as long as the index needs.
 fn read_index(file: &dyn File, path: &Path, footer: &Footer) -> Result<Vec<IndexEntry>, Error> {
     let mut entries = Vec::with_capacity(footer.chunks as usize);
-    let mut decoded = Ok(());
+    walk_index(file, path, footer, &mut |_| (), &mut |entry| entries.push(entry))?;
+    Ok(entries)
+}
+
+/// Reads and checks the index in parts. The footer was checked, so the file is as long as the index needs.
+fn walk_index(
+    file: &dyn File,
+    path: &Path,
+    footer: &Footer,
+    on_read: &mut dyn FnMut(usize),
+    visit: &mut dyn FnMut(IndexEntry),
+) -> Result<(), Error> {
+    let mut order = Order { before: None, end: HEADER_BYTES as u64, index_offset: footer.index_offset };
+    let mut checked = Ok(());
     let (mut crc, mut offset) = (0, footer.index_offset);
     let mut left = footer.chunks as usize * ENTRY_BYTES;
     while left > 0 {
         let part = read(file, path, offset, left.min(INDEX_PART_BYTES))?;
+        on_read(part.len());
         crc = crc32c::crc32c_append(crc, &part);
-        decoded = decoded.and_then(|()| decode_entries(&part, &mut entries));
+        checked = checked.and_then(|()| visit_part(&part, &mut order, visit));
         offset += part.len() as u64;
         left -= part.len();
     }
-    let checked = if crc == footer.index_crc { decoded } else { Err(Damage::Checksum("index")) };
-    let checked = checked.and_then(|()| check_index(&entries, footer));
-    checked.map_err(|why| Error::damaged(path, footer.index_offset, why))?;
-    Ok(entries)
+    let checked = if crc == footer.index_crc { checked } else { Err(Damage::Checksum("index")) };
+    checked.and_then(|()| order.finish()).map_err(|why| Error::damaged(path, footer.index_offset, why))
 }
 
-fn decode_entries(part: &[u8], entries: &mut Vec<IndexEntry>) -> Result<(), Damage> {
+fn visit_part(part: &[u8], order: &mut Order, visit: &mut dyn FnMut(IndexEntry)) -> Result<(), Damage> {
     let (whole, _) = part.as_chunks::<ENTRY_BYTES>();
     for bytes in whole {
-        entries.push(format::decode_entry(bytes)?);
+        let entry = format::decode_entry(bytes)?;
+        order.next(&entry)?;
+        visit(entry);
     }
     Ok(())
 }
 
 /// The order that lookups rely on, and that the chunks fill the file: between them no byte would be under a checksum.
-fn check_index(entries: &[IndexEntry], footer: &Footer) -> Result<(), Damage> {
-    if !entries.is_sorted_by(|a, b| (a.key_hash, a.offset) < (b.key_hash, b.offset)) {
-        return Err(Damage::Impossible("the index is not sorted"));
+struct Order {
+    before: Option<(u128, u64)>,
+    /// Where the chunks so far would end if they stood one behind the other.
+    end: u64,
+    index_offset: u64,
+}
+
+impl Order {
+    fn next(&mut self, entry: &IndexEntry) -> Result<(), Damage> {
+        let place = (entry.key_hash, entry.offset);
+        if self.before.is_some_and(|before| before >= place) {
+            return Err(Damage::Impossible("the index is not sorted"));
+        }
+        check_place(entry, self.index_offset)?;
+        self.before = Some(place);
+        self.end += u64::from(entry.bytes);
+        Ok(())
     }
-    let mut end = HEADER_BYTES as u64;
-    for entry in entries {
-        check_place(entry, footer.index_offset)?;
-        end += u64::from(entry.bytes);
-    }
-    match end == footer.index_offset {
-        true => Ok(()),
-        false => Err(Damage::Impossible("the chunks do not fill the pack")),
+
+    fn finish(self) -> Result<(), Damage> {
+        match self.end == self.index_offset {
+            true => Ok(()),
+            false => Err(Damage::Impossible("the chunks do not fill the pack")),
+        }
     }
 }
 
