@@ -28,6 +28,7 @@ mod merging;
 mod passivating;
 mod reloading;
 mod restarting;
+mod scrubbing;
 
 const ROOT: &str = "data";
 
