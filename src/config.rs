@@ -72,6 +72,12 @@ pub struct Serve {
     pub write_timeout: Duration,
     /// Most open connections to the public API.
     pub connections: usize,
+    /// Origins whose pages may open streams, beside the server's own host; `*`: any.
+    pub origins: Vec<String>,
+    /// How often a silent stream is pinged.
+    pub stream_ping: Duration,
+    /// Most bytes that wait for one stream.
+    pub stream_queue_bytes: usize,
     /// Calls per second and user, which is also the burst; `None`: any number.
     pub rate: Option<NonZeroU32>,
     /// How old a message may be recalled; `None`: any age.
@@ -95,6 +101,10 @@ pub struct Serve {
     pub scrub_interval: Option<Duration>,
     /// Bytes per second that this reads at most.
     pub scrub_bytes_per_second: u64,
+    /// How long a message is kept; `None`: for ever.
+    pub retain_age: Option<Duration>,
+    /// How many messages of a conversation are kept; `None`: all.
+    pub retain_count: Option<u32>,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -211,6 +221,9 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         body_timeout: time("body-timeout", "10s", &limits::CONNECTION_TIMEOUT)?,
         write_timeout: time("write-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
         connections: to_usize(layers.one("connections", "10000", connections)?),
+        origins: layers.all("origin", value::origin)?,
+        stream_ping: time("stream-ping", "25s", &limits::STREAM_PING)?,
+        stream_queue_bytes: to_usize(stream_queue_bytes(layers, body_limit_bytes)?),
         rate: layers.one("rate", "off", value::rate)?,
         recall_window: layers.one("recall-window", "off", window)?,
         drain_timeout: time("drain-timeout", "10s", &limits::DRAIN_TIMEOUT)?,
@@ -223,6 +236,9 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         scrub_interval: layers
             .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
         scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
+        retain_age: layers.one("retain-days", "off", days)?,
+        retain_count: layers
+            .one("retain-count", "off", |text| value::optional_number(text, &limits::RETAIN_COUNT))?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
@@ -231,10 +247,24 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     })
 }
 
+fn days(text: &str) -> Result<Option<Duration>, String> {
+    let days = value::optional_number(text, &limits::RETAIN_DAYS)?;
+    Ok(days.map(|days| Duration::from_hours(24) * days))
+}
+
 fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
     let least = (body_limit_bytes * limits::BODIES_PER_SEGMENT_MIN).max(*limits::SEGMENT_BYTES.start());
     let allowed = least..=*limits::SEGMENT_BYTES.end();
     layers.one("segment-bytes", "64MiB", |text| value::size_bytes(text, &allowed))
+}
+
+/// One message of the longest kind has to fit, or it would always be left out.
+fn stream_queue_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
+    let least = body_limit_bytes * limits::EVENT_BYTES_PER_BODY_BYTE + limits::STREAM_QUEUE_BYTES_BESIDE_BODY;
+    let least = least.max(*limits::STREAM_QUEUE_BYTES.start());
+    let allowed = least..=*limits::STREAM_QUEUE_BYTES.end();
+    let default = limits::STREAM_QUEUE_BYTES_DEFAULT.max(least).to_string();
+    layers.one("stream-queue", &default, |text| value::size_bytes(text, &allowed))
 }
 
 fn data(layers: &Layers) -> Result<PathBuf, Error> {

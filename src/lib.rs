@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! main (arguments) -> node (composition root) -> http -> conversation -> wal | snapshot
-//!                       |                          |                          |
-//!                     tools -> (all but http)    auth                        disk
+//!                       |                          |         |                |
+//!                     tools -> (all but http)    auth      inbox -> live     disk
 //! ```
 //!
 //! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
@@ -14,6 +14,8 @@
 //! * [`auth`]: tokens to callers.
 //! * [`http`]: the edge; bytes to calls, outcomes to statuses.
 //! * [`conversation`]: one actor per conversation; the rules of chat; what a record means.
+//! * [`inbox`]: for each user who looks, where their conversations stand, and who is to hear of what.
+//! * [`live`]: events, and the bounded queue of each connection.
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
 //! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
@@ -28,6 +30,8 @@ pub mod data_dir;
 pub mod disk;
 pub mod exit;
 pub mod http;
+pub mod inbox;
+pub mod live;
 pub mod message;
 pub mod node;
 pub mod snapshot;

@@ -95,7 +95,7 @@ pub struct Caller {
 }
 
 /// What a caller addresses: `target` and `target_type` of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// The other user of a direct conversation (or the caller: saved messages).
     User(UserId),
@@ -123,6 +123,15 @@ impl ConversationKey {
         match address {
             Address::User(other) => Self::direct(caller.clone(), other.clone()),
             Address::Group(group) => Self::Group(group.clone()),
+        }
+    }
+
+    /// How `viewer`, who is in it, addresses the conversation.
+    pub fn address_for(&self, viewer: &UserId) -> Address {
+        match self {
+            Self::Direct(first, second) if first == viewer => Address::User(second.clone()),
+            Self::Direct(first, _) => Address::User(first.clone()),
+            Self::Group(group) => Address::Group(group.clone()),
         }
     }
 }
@@ -332,6 +341,79 @@ pub struct MembersPage {
     pub members: Vec<Member>,
     /// Give it back for the next page; empty when there is none.
     pub cursor: String,
+}
+
+/// One conversation in a user's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chat {
+    /// How the user addresses it.
+    pub at: Address,
+    /// Newest durable message; 0 when there is none.
+    pub msg_index: u32,
+    /// Newest durable recall; 0 when there is none.
+    pub recall_index: u32,
+    /// The user's read cursor.
+    pub ack_index: u32,
+    /// Messages behind the read cursor that are not recalled. None of them is the user's own: who
+    /// sends has read.
+    pub unread: u32,
+    /// When the newest message was sent, Unix nanoseconds; of a group without messages, when the
+    /// user came in.
+    pub timestamp_ns: u64,
+}
+
+/// A page of a user's conversations, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatsPage {
+    /// The conversations, each with its newest message if the user may read it, as a page of one.
+    pub chats: Vec<(Chat, Page)>,
+    /// Unread messages of all conversations of the user together.
+    pub total_unread: u64,
+    /// Give it back for the next page; empty when there is none.
+    pub cursor: String,
+}
+
+/// How far a client has a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// How the client addresses it.
+    pub at: Address,
+    /// Newest message it has; 0 for none.
+    pub msg_index: u32,
+    /// Newest recall it has; 0 for none.
+    pub recall_index: u32,
+}
+
+/// What a sync asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// How far the client has the conversations that it knows.
+    pub positions: Vec<Position>,
+    /// How long a sync that would be empty may wait for something.
+    pub wait: Duration,
+    /// At most so many messages, and so many recalls, of each conversation; 1 to 50.
+    pub count: u32,
+}
+
+/// A conversation that moved past what a client has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatDelta {
+    /// How the user addresses it, and where it stands.
+    pub chat: Chat,
+    /// What the client does not have, from its position on; of a conversation it did not name, the
+    /// newest message.
+    pub page: Page,
+    /// Whether there is more behind this page.
+    pub more: bool,
+}
+
+/// What a sync answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// The conversations that moved, newest first.
+    pub chats: Vec<ChatDelta>,
+    /// Whether the reply was full and further conversations moved: sync again from the new positions.
+    pub more: bool,
 }
 
 /// A lawful "no", or "not now". Nothing was stored, except where a variant says otherwise.

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation, scrub};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation, retention, scrub};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
@@ -152,7 +152,7 @@ impl Node {
             public,
             self.started.conversations.clone(),
             self.verifier.clone(),
-            options,
+            options.clone(),
             self.metrics.clone(),
             self.draining.subscribe(),
         );
@@ -260,6 +260,7 @@ fn options(config: &config::Serve) -> conversation::Options {
         },
         keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
+        retention: retention::Options { age: config.retain_age, count: config.retain_count },
         ..defaults
     }
 }

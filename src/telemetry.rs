@@ -42,6 +42,20 @@ pub enum Verb {
     Ack,
     /// `/im.chat/pull`
     Pull,
+    /// `/im.chat/list`
+    List,
+    /// `/im.chat/sync`
+    Sync,
+    /// `/im.chat/acks`
+    Acks,
+    /// `/im.chat/signal`
+    Signal,
+    /// `/im.chat/online`
+    Online,
+    /// `/im.chat/stream`: opening one
+    Stream,
+    /// A resume on a stream
+    Resume,
     /// `/im.group/create`
     GroupCreate,
     /// `/im.group/info`
@@ -58,11 +72,18 @@ pub enum Verb {
     Unknown,
 }
 
-const VERBS: [(Verb, &str); 11] = [
+const VERBS: [(Verb, &str); 18] = [
     (Verb::Send, "send"),
     (Verb::Recall, "recall"),
     (Verb::Ack, "ack"),
     (Verb::Pull, "pull"),
+    (Verb::List, "list"),
+    (Verb::Sync, "sync"),
+    (Verb::Acks, "acks"),
+    (Verb::Signal, "signal"),
+    (Verb::Online, "online"),
+    (Verb::Stream, "stream"),
+    (Verb::Resume, "resume"),
     (Verb::GroupCreate, "group_create"),
     (Verb::GroupInfo, "group_info"),
     (Verb::GroupMembers, "group_members"),
@@ -109,6 +130,11 @@ pub enum PackMaker {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PackLabel {
     by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -217,6 +243,16 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Open connections to the public API.
     pub connections: Gauge,
+    /// Open WebSockets.
+    pub websockets: Gauge,
+    /// Open streams of server-sent events.
+    pub event_sources: Gauge,
+    /// Events given to streams.
+    pub stream_events: Counter,
+    /// Queues of slow streams that collapsed into "behind".
+    pub stream_behind: Counter,
+    /// WebSockets closed because the client took nothing any more, or said nothing.
+    pub stream_stalled: Counter,
     /// Records in one commit of the log.
     commit_records: Histogram,
     /// Bytes in one commit of the log.
@@ -262,11 +298,27 @@ impl Metrics {
         registry.register("checkpoints", "Checkpoints by result", checkpoints.clone());
         let checkpoints = |result| checkpoints.get_or_create(&ResultLabel { result }).clone();
         register_sync_mode(&mut registry, sync);
+        let streams = Family::<KindLabel, Gauge>::default();
+        registry.register("streams", "Open streams by kind", streams.clone());
+        let streams = |kind| streams.get_or_create(&KindLabel { kind }).clone();
         Self {
             requests,
             request_seconds,
             in_flight: gauge(&mut registry, "in_flight", "Requests being answered"),
             connections: gauge(&mut registry, "connections", "Open connections to the public API"),
+            websockets: streams("websocket"),
+            event_sources: streams("sse"),
+            stream_events: counter(&mut registry, "stream_events", "Events given to streams"),
+            stream_behind: counter(
+                &mut registry,
+                "stream_behind",
+                "Queues of slow streams that were dropped",
+            ),
+            stream_stalled: counter(
+                &mut registry,
+                "stream_stalled",
+                "WebSockets closed because the client took nothing any more, or said nothing",
+            ),
             commit_records: histogram(&mut registry, "commit_records", "Records in a commit", RECORDS_BOUNDS),
             commit_bytes: histogram(&mut registry, "commit_bytes", "Bytes in a commit", BYTES_BOUNDS),
             sync_seconds: seconds(&mut registry, "sync_seconds", "Time one sync of the log takes"),

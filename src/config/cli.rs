@@ -220,6 +220,15 @@ pub(super) struct ServeFlags {
     /// Most open connections; further ones wait [default: 10000]
     #[arg(long, value_name = "N")]
     connections: Option<String>,
+    /// A page origin whose browsers may open streams, or *; may be repeated [default: the server's own host]
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+    /// How often a silent stream is pinged; after two unanswered ones it is closed [default: 25s]
+    #[arg(long, value_name = "TIME")]
+    stream_ping: Option<String>,
+    /// Most that waits for one slow stream before it is told to pull instead [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    stream_queue: Option<String>,
     /// Calls per second and user, or off [default: off]
     #[arg(long, value_name = "N")]
     rate: Option<String>,
@@ -253,6 +262,12 @@ pub(super) struct ServeFlags {
     /// Bytes per second that this reads at most [default: 8MiB]
     #[arg(long, value_name = "BYTES")]
     scrub_rate: Option<String>,
+    /// Keep messages so many days, or off [default: off]
+    #[arg(long, value_name = "N")]
+    retain_days: Option<String>,
+    /// Keep the newest so many messages of each conversation, or off [default: off]
+    #[arg(long, value_name = "N")]
+    retain_count: Option<String>,
     /// A PEM public key (EdDSA, ES256 or RS256) whose tokens are accepted; may be repeated
     #[arg(long, value_name = "FILE")]
     verify_key: Vec<String>,
@@ -310,6 +325,9 @@ impl ServeFlags {
             ("body-timeout", one(self.body_timeout)),
             ("write-timeout", one(self.write_timeout)),
             ("connections", one(self.connections)),
+            ("origin", self.origin),
+            ("stream-ping", one(self.stream_ping)),
+            ("stream-queue", one(self.stream_queue)),
             ("rate", one(self.rate)),
             ("recall-window", one(self.recall_window)),
             ("drain-timeout", one(self.drain_timeout)),
@@ -321,6 +339,8 @@ impl ServeFlags {
             ("keep-log", one(self.keep_log)),
             ("scrub-interval", one(self.scrub_interval)),
             ("scrub-rate", one(self.scrub_rate)),
+            ("retain-days", one(self.retain_days)),
+            ("retain-count", one(self.retain_count)),
             ("verify-key", self.verify_key),
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),

@@ -14,6 +14,18 @@ pub const CLIENT_MSG_ID_BYTES_MAX: usize = 64;
 pub const PULL_COUNT_MAX: u32 = 50;
 /// Longest a pull may wait, in milliseconds (contract, section 3).
 pub const PULL_WAIT_MS_MAX: u32 = 30_000;
+/// Conversations in one page of a list when the request names no count.
+pub const LIST_COUNT_DEFAULT: u32 = 50;
+/// Most conversations in one page of a list, each with its newest message.
+pub const LIST_COUNT_MAX: u32 = 200;
+/// Most cursors in one sync: about as many as the largest `--body-limit` can hold.
+pub const SYNC_CURSORS_MAX: usize = 10_000;
+/// Longest `kind` of a signal, in bytes: a word.
+pub const SIGNAL_KIND_BYTES_MAX: usize = 64;
+/// Longest `data` of a signal, in bytes (contract, section 5).
+pub const SIGNAL_DATA_BYTES_MAX: usize = 1024;
+/// Most users in one question for who is online: more than one screen shows.
+pub const ONLINE_USERS_MAX: usize = 1000;
 /// Longest group name, in bytes: what a list of chats can show.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Most members of a group, and most ids in one request: a whole group fits one conversation's head.
@@ -47,6 +59,18 @@ pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
 /// `--header-timeout`, `--body-timeout`, `--write-timeout`: under 100 ms an honest client on a bad
 /// line is cut off, over 10 minutes a slow one is no longer bounded.
 pub const CONNECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(10);
+/// `--stream-ping`: under a second pings are the traffic; over 10 minutes every gateway on the way has
+/// forgotten the connection.
+pub const STREAM_PING: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+/// `--stream-queue`, in bytes for each connection: below 64 KiB a busy second is too much; above 64 MiB
+/// a slow reader is no longer cheap.
+pub const STREAM_QUEUE_BYTES: RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
+/// `--stream-queue` when nobody says: sixteen bodies of the default length.
+pub const STREAM_QUEUE_BYTES_DEFAULT: u64 = 1024 * 1024;
+/// An event is kept as the texts and as its JSON.
+pub const EVENT_BYTES_PER_BODY_BYTE: u64 = 2;
+/// What an event takes beside its texts, with room: ids and the names of fields.
+pub const STREAM_QUEUE_BYTES_BESIDE_BODY: u64 = 4096;
 /// `--drain-timeout`: zero cuts at once; no supervisor waits longer than an hour.
 pub const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 /// `--recall-window`: shorter than a second is a mistake in the unit.
@@ -74,6 +98,10 @@ pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration
 pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
 /// `--scrub-rate`, in bytes per second: below 64 KiB a day is not enough for 6 GB.
 pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
+/// `--retain-days`: no day is kept by turning it off; a century is for ever.
+pub const RETAIN_DAYS: RangeInclusive<u64> = 1..=36_500;
+/// `--retain-count`: nothing kept is no chat; an index has 32 bits.
+pub const RETAIN_COUNT: RangeInclusive<u64> = 1..=u32::MAX as u64;
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 
@@ -81,6 +109,11 @@ const _: () = {
     assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");
     assert!(TOKEN_BYTES_MAX * 2 < HEADER_BYTES_MAX, "a token in both headers has to fit the head");
     assert!(HEADER_BYTES_MAX < CONNECTION_BUFFER_BYTES_MAX, "a whole head has to fit the buffer");
+    assert!(
+        *BODY_BYTES.end() * EVENT_BYTES_PER_BODY_BYTE + STREAM_QUEUE_BYTES_BESIDE_BODY
+            <= *STREAM_QUEUE_BYTES.end(),
+        "one event of the longest kind has to fit a stream's queue"
+    );
     assert!(CURSOR_BYTES_MAX >= ID_BYTES_MAX, "a cursor is at least an id");
     assert!(MEMBERS_PAGE_DEFAULT <= MEMBERS_PAGE_MAX);
     assert!(CLIENT_MSG_ID_BYTES_MAX <= 255, "a record keeps its length in a byte");

@@ -50,6 +50,8 @@ fn with_no_flags_every_setting_has_its_documented_default() {
     assert_eq!(serve.write_timeout, Duration::from_secs(30));
     assert_eq!(serve.drain_timeout, Duration::from_secs(10));
     assert_eq!((serve.connections, serve.rate, serve.recall_window), (10_000, None, None));
+    assert_eq!((serve.stream_ping, serve.stream_queue_bytes), (Duration::from_secs(25), 1 << 20));
+    assert_eq!(serve.origins, [] as [String; 0]);
     assert_eq!((serve.checkpoint_interval, serve.checkpoint_bytes), (Duration::from_secs(60), 64 << 20));
     assert_eq!(serve.segment_bytes, 64 << 20);
     assert_eq!(serve.idle_after, Duration::from_secs(300));
@@ -75,6 +77,23 @@ fn keys_of_the_file_may_be_spelled_with_underscores_and_lists() {
     assert_eq!(serve.body_limit_bytes, 2048);
     assert_eq!(serve.verify_keys, [PathBuf::from("a.pem"), PathBuf::from("b.pem")]);
     assert_eq!(serve.rate, NonZeroU32::new(5));
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let serve = serve_of(&["--origin", "https://Chat.example.com", "--origin", "*"], &[]);
+    assert_eq!(serve.origins, ["https://chat.example.com", "*"]);
+    for origin in ["chat.example.com", "https://", "https://a/b", "null", "ftp://a", "https://a@b"] {
+        let line = refusal_of(&["serve", "--origin", origin], &[]);
+        assert!(line.starts_with("--origin: ") && line.contains("is neither * nor an origin"), "{line}");
+    }
+}
+
+#[test]
+fn a_streams_queue_holds_a_message_of_the_longest_kind() {
+    assert_eq!(serve_of(&["--body-limit", "1MiB"], &[]).stream_queue_bytes, (2 << 20) + 4096);
+    let line = refusal_of(&["serve", "--body-limit", "64KiB", "--stream-queue", "100KiB"], &[]);
+    assert_eq!(line, "--stream-queue: 102400 is not between 135168 and 67108864 bytes");
 }
 
 #[test]

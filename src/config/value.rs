@@ -27,6 +27,17 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// `*`, or an origin as a browser writes it: scheme, host, and the port unless it is the scheme's own.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_origin =
+        authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@']));
+    if text == "*" || is_origin {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("{text:?} is neither * nor an origin, such as https://chat.example.com"))
+}
+
 pub(super) fn whole_number(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, String> {
     let number = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
     if allowed.contains(&number) {
@@ -65,6 +76,15 @@ pub(super) fn optional_duration(
     allowed: &RangeInclusive<Duration>,
 ) -> Result<Option<Duration>, String> {
     if text == "off" { Ok(None) } else { duration(text, allowed).map(Some) }
+}
+
+/// A number that fits 32 bits, or `off`.
+pub(super) fn optional_number(text: &str, allowed: &RangeInclusive<u64>) -> Result<Option<u32>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = whole_number(text, allowed).map_err(|why| format!("{why}, nor off"))?;
+    Ok(u32::try_from(number).ok())
 }
 
 /// Calls per second, or `off`.
@@ -128,7 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_and_a_window_can_be_off() {
+    fn a_rate_a_window_and_a_number_can_be_off() {
+        assert_eq!(optional_number("off", &(1..=9)), Ok(None));
+        assert_eq!(optional_number("9", &(1..=9)), Ok(Some(9)));
+        for bad in ["0", "10", "-1", "many", ""] {
+            assert!(optional_number(bad, &(1..=9)).is_err_and(|why| why.ends_with("nor off")), "{bad:?}");
+        }
         assert_eq!(rate("off"), Ok(None));
         assert_eq!(rate("20"), Ok(NonZeroU32::new(20)));
         assert!(rate("0").is_err());

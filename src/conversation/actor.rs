@@ -14,14 +14,22 @@ use tracing::error;
 
 use super::admission::Permit;
 use super::archive::Archive;
+use super::audience::{self, Audience};
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
-use super::completion::{Outcome, Reply, Ticket};
+use super::completion::{Deliveries, Outcome, Reply, Ticket};
 use super::durable::DurableHead;
 use super::group;
+use super::history;
+use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
-use super::state::{Decision, Durable, State};
+use super::retention;
+use super::state::{Decision, Durable, Pulled, State};
+use crate::inbox::delivery::Delivery;
+use crate::inbox::newcomers::Newcomers;
+use crate::inbox::{Inbox, Inboxes};
+use crate::live::{Content, Event};
 use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
 use crate::wal::{Reason, Wal};
 
@@ -31,10 +39,18 @@ pub(crate) struct Context {
     pub(crate) archive: Arc<Archive>,
     pub(crate) dirty: Arc<DirtyList>,
     pub(crate) recall_window: Option<Duration>,
+    /// How much of a long conversation is in memory.
+    pub(crate) history: history::Options,
+    /// How much of a conversation is kept.
+    pub(crate) retention: retention::Options,
     /// Changes only when a restore took history back.
     pub(crate) epoch: u32,
     /// Conversations in which something has happened, in memory or not.
     pub(crate) count: AtomicUsize,
+    /// Who is looking.
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) newcomers: Newcomers,
+    pub(crate) deliveries: Deliveries,
 }
 
 /// What a caller wants of a conversation.
@@ -44,12 +60,26 @@ pub(crate) enum Request {
     Recall(u32),
     Ack(u32),
     Pull(Pull),
-    CreateGroup { name: String, members: Vec<UserId> },
+    CreateGroup {
+        name: String,
+        members: Vec<UserId>,
+    },
     AddMembers(Vec<UserId>),
     KickMembers(Vec<UserId>),
     LeaveGroup,
     GroupInfo,
-    Members { cursor: String, count: u32 },
+    Members {
+        cursor: String,
+        count: u32,
+    },
+    /// The inbox hears from here on what happens; the answer is where the conversation stands for
+    /// its user.
+    Join(Arc<Inbox>),
+    Acks,
+    Signal {
+        kind: Box<str>,
+        data: Box<str>,
+    },
 }
 
 /// One call in the mailbox.
@@ -57,7 +87,16 @@ pub(crate) enum Request {
 pub(crate) struct Call {
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    /// What was read for it of messages that are not in memory.
+    pub(crate) old: Old,
     pub(crate) reply: Reply,
+}
+
+/// What a call waits for that is not in memory, and the call again.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) missing: Missing,
+    pub(crate) request: Request,
 }
 
 /// The mailbox.
@@ -67,6 +106,8 @@ pub(crate) enum Message {
     Call(Call),
     /// The snapshot wants the next chunks behind what it has.
     Collect { saved: Saved, to: oneshot::Sender<Vec<Chunk>>, permit: Permit },
+    /// The inbox is closed.
+    Part(Arc<Inbox>),
     /// For tests of what a bug in here may cost.
     #[cfg(test)]
     Panic,
@@ -98,6 +139,7 @@ pub(crate) struct Residence {
     context: Arc<Context>,
     head: Arc<DurableHead>,
     resident: Resident,
+    audience: Audience,
 }
 
 impl Actor for Conversation {
@@ -112,10 +154,11 @@ impl Actor for Conversation {
     ) -> Result<Residence, ActorProcessingErr> {
         let Start { context, head, origin } = start;
         let resident = match origin {
-            Origin::New => Resident::new(State::new((*head.key).clone())),
+            Origin::New => Resident::new(State::with((*head.key).clone(), context.history)),
             Origin::Archive => load(&context, &head).await?,
         };
-        let residence = Residence { context, head, resident };
+        let audience = Audience::find(&context.inboxes, &resident.state);
+        let residence = Residence { context, head, resident, audience };
         residence.head.weigh(residence.state().bytes());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
@@ -128,9 +171,14 @@ impl Actor for Conversation {
         residence: &mut Residence,
     ) -> Result<(), ActorProcessingErr> {
         residence.erase_recalled();
+        residence.trim();
         match message {
             Message::Call(call) => residence.call(call),
             Message::Collect { saved, to, permit } => residence.collect(saved, to, permit),
+            Message::Part(inbox) => {
+                residence.audience.part(&inbox);
+                Ok(())
+            }
             #[cfg(test)]
             Message::Panic => panic!("as a test wanted"),
         }
@@ -142,6 +190,13 @@ impl Residence {
     fn erase_recalled(&mut self) {
         let recalls = self.head.durable().recalls;
         self.resident.state.history.erase_through(recalls);
+    }
+
+    /// Old messages leave memory with the next message after packs have them.
+    fn trim(&mut self) {
+        if self.resident.trim(self.head.saved_lsn()) {
+            self.head.weigh(self.state().bytes());
+        }
     }
 
     fn collect(
@@ -157,13 +212,13 @@ impl Residence {
     }
 
     fn call(&mut self, call: Call) -> Result<(), ActorProcessingErr> {
-        let Call { caller, request, reply } = call;
+        let Call { caller, request, old, reply } = call;
         let key = self.resident.state.key.clone();
         match request {
-            Request::Send(draft) => self.send(&key, &caller, &draft, reply),
-            Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, reply),
+            Request::Send(draft) => self.send(&key, &caller, draft, &old, reply),
+            Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, &old, reply),
             Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
-            Request::Pull(pull) => self.pull(&caller, &pull, reply),
+            Request::Pull(pull) => self.pull(&caller, pull, &old, reply),
             Request::CreateGroup { name, members } => {
                 self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
             }
@@ -176,6 +231,9 @@ impl Residence {
             Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
             Request::GroupInfo => self.group_info(&key, &caller, reply),
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
+            Request::Join(inbox) => self.join(inbox, reply),
+            Request::Acks => self.acks(&caller, reply),
+            Request::Signal { kind, data } => self.signal(&caller, kind, data, reply),
         }
     }
 
@@ -187,10 +245,21 @@ impl Residence {
         &mut self,
         key: &ConversationKey,
         caller: &Caller,
-        draft: &Draft,
+        draft: Draft,
+        old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
-        let decision = self.state().send(key, &caller.user, draft, now_ns());
+        // Only a retry looks at what was sent before.
+        let missing = if draft.client_msg_id.is_empty() { None } else { self.retain(old) };
+        if let Some(missing) = missing {
+            reply_unread(missing, Request::Send(draft), reply);
+            return Ok(());
+        }
+        let decision = self.state().send(key, &caller.user, &draft, old, now_ns());
+        if let Ok(Decision::Needs(missing)) = decision {
+            reply_unread(missing, Request::Send(draft), reply);
+            return Ok(());
+        }
         self.settle(decision, Outcome::Sent, reply)
     }
 
@@ -199,17 +268,34 @@ impl Residence {
         key: &ConversationKey,
         caller: &Caller,
         msg_index: u32,
+        old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Recall(msg_index), reply);
+            return Ok(());
+        }
         let window = self.context.recall_window;
         let newest = self.head.durable().messages;
-        let decision = self.state().recall(key, &caller.user, msg_index, window, now_ns());
+        let decision = self.state().recall(key, &caller.user, msg_index, old, window, now_ns());
         let decision = decision.map_err(|rejection| match rejection {
             // What is not durable yet is nobody's business.
             Rejection::NoSuchMessage { asked, .. } => Rejection::NoSuchMessage { asked, newest },
             other => other,
         });
+        if let Ok(Decision::Needs(missing)) = decision {
+            reply_unread(missing, Request::Recall(msg_index), reply);
+            return Ok(());
+        }
         self.settle(decision, Outcome::Recalled, reply)
+    }
+
+    /// Looks how much of the conversation is kept by now; what it has to see first.
+    fn retain(&mut self, old: &Old) -> Option<Missing> {
+        let retention = &self.context.retention;
+        let now_ns = if retention.is_off() { 0 } else { now_ns() };
+        let newest = self.head.durable().messages;
+        self.resident.state.history.retain(retention, newest, now_ns, old)
     }
 
     fn ack(
@@ -231,12 +317,25 @@ impl Residence {
         self.settle(decision, |()| Outcome::Done, reply)
     }
 
-    fn pull(&mut self, caller: &Caller, pull: &Pull, reply: Reply) -> Result<(), ActorProcessingErr> {
-        let page = self.state().pull(&caller.user, pull, self.head.durable());
-        reply.send(page.map(|mut page| {
-            page.epoch = self.context.epoch;
-            Outcome::Page(Box::new(page))
-        }));
+    fn pull(
+        &mut self,
+        caller: &Caller,
+        pull: Pull,
+        old: &Old,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Pull(pull), reply);
+            return Ok(());
+        }
+        match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
+            Ok(Pulled::Page(mut page)) => {
+                page.epoch = self.context.epoch;
+                reply.send(Ok(Outcome::Page(Box::new(page))));
+            }
+            Ok(Pulled::Needs(missing)) => reply_unread(missing, Request::Pull(pull), reply),
+            Err(rejection) => reply.send(Err(rejection)),
+        }
         Ok(())
     }
 
@@ -262,6 +361,46 @@ impl Residence {
         self.settle(page, |page| Outcome::Members(Box::new(page)), reply)
     }
 
+    fn join(&mut self, inbox: Arc<Inbox>, reply: Reply) -> Result<(), ActorProcessingErr> {
+        let standing = self.state().standing_of(&inbox.user);
+        if standing.is_some() {
+            self.audience.join(inbox);
+        }
+        self.answer_when_durable(Outcome::Standing(standing.map(Box::new)), reply);
+        Ok(())
+    }
+
+    fn acks(&mut self, caller: &Caller, reply: Reply) -> Result<(), ActorProcessingErr> {
+        let cursors = self.state().read_cursors(&caller.user).map(Decision::Already);
+        self.settle(cursors, Outcome::Cursors, reply)
+    }
+
+    /// Never stored, so it goes past the log.
+    fn signal(
+        &mut self,
+        caller: &Caller,
+        kind: Box<str>,
+        data: Box<str>,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Err(rejection) = self.state().admit(&caller.user) {
+            reply.send(Err(rejection));
+            return Ok(());
+        }
+        let Durable { messages, recalls } = self.head.durable();
+        let content = Content::Signal { user: caller.user.clone(), kind, data };
+        let event = Event::new(self.state().key.clone(), messages, recalls, content);
+        let Reply { to, permit } = reply;
+        self.context.deliveries.give(vec![Delivery {
+            listeners: self.audience.listeners(),
+            lsn: None,
+            events: vec![Arc::new(event)],
+            permit,
+        }]);
+        let _ = to.send(Ok(Outcome::Done));
+        Ok(())
+    }
+
     /// Turns a decision into an append, a barrier or an answer.
     fn settle<T>(
         &mut self,
@@ -273,6 +412,7 @@ impl Residence {
             Err(rejection) => reply.send(Err(rejection)),
             Ok(Decision::Already(answer)) => self.answer_when_durable(outcome(answer), reply),
             Ok(Decision::Append(record, answer)) => return self.append(&record, outcome(answer), reply),
+            Ok(Decision::Needs(_)) => unreachable!("who may need old messages looks for it first"),
         }
         Ok(())
     }
@@ -285,17 +425,19 @@ impl Residence {
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         self.mark_dirty();
+        let news = self.audience.prepare(&self.context, &self.resident.state, record);
         let kind = record.kind();
         let payload = record.encode();
         let hash = extend_hash(self.state().hash, kind, &payload);
         let durable = self.heads_with(record);
-        let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, reply };
+        let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, news, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
                 if !self.state().has_begun() {
                     self.context.count.fetch_add(1, Ordering::Relaxed);
                 }
                 self.resident.state.apply(record, lsn.0, hash)?;
+                self.audience.settle();
                 self.head.weigh(self.state().bytes());
                 Ok(())
             }
@@ -335,7 +477,8 @@ impl Residence {
             return reply.send(Ok(outcome));
         }
         let barrier_lsn = Some(self.state().applied_lsn);
-        let ticket = Ticket { head: self.head.clone(), durable: self.heads(), barrier_lsn, outcome, reply };
+        let (head, durable, news) = (self.head.clone(), self.heads(), None);
+        let ticket = Ticket { head, durable, barrier_lsn, outcome, news, reply };
         if let Err(refused) = self.context.log.barrier(ticket) {
             refuse(refused.ticket.reply, refused.reason);
         }
@@ -344,10 +487,13 @@ impl Residence {
 
 /// Reads a conversation from disk. Damage ends the actor: it is refused, never taken for absent.
 async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, ActorProcessingErr> {
-    let (archive, key, of) = (context.archive.clone(), &head.key, head.key.clone());
-    match tokio::task::spawn_blocking(move || archive.load(&of)).await? {
+    let (with, key, of) = (context.clone(), &head.key, head.key.clone());
+    // Inboxes look for what the packs do not have yet in the tail, then among the newcomers.
+    let tell = move |state: &State| audience::note_everybody(&with.newcomers, state);
+    let archive = context.archive.clone();
+    match tokio::task::spawn_blocking(move || archive.load(&of, now_ns(), tell)).await? {
         Ok(Some(resident)) => Ok(resident),
-        Ok(None) => Ok(Resident::new(State::new((**key).clone()))),
+        Ok(None) => Ok(Resident::new(State::with((**key).clone(), context.history))),
         Err(why) => {
             error!(conversation = %key, %why, "cannot be read from disk; refusing it");
             if why.is_damage() {
@@ -356,6 +502,11 @@ async fn load(context: &Arc<Context>, head: &DurableHead) -> Result<Resident, Ac
             Err(why.into())
         }
     }
+}
+
+/// Gives a call back to whoever reads what it needs, and asks again.
+fn reply_unread(missing: Missing, request: Request, reply: Reply) {
+    reply.send(Ok(Outcome::Unread(Box::new(Unread { missing, request }))));
 }
 
 fn refuse(reply: Reply, reason: Reason) {
@@ -369,7 +520,7 @@ fn refuse(reply: Reply, reason: Reason) {
 }
 
 /// Unix time in nanoseconds; 0 before 1970, the end of time after 2554.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

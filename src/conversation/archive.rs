@@ -10,12 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::chunk::{self, Loader, Saved, Summary};
 use super::codec;
+use super::history;
+use super::people::is_block;
 use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
 use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
 
+mod pages;
+pub(crate) mod people;
+mod recent;
 pub(crate) mod survey;
 
 /// Why a conversation cannot be brought into memory. It is damaged, not absent.
@@ -83,13 +88,18 @@ pub(crate) struct Archive {
     packs: RwLock<Arc<[Arc<PackReader>]>>,
     /// Bounded by the log between two checkpoints; empties as conversations are loaded.
     tail: Mutex<Tail>,
+    people: people::Index,
+    /// How much of a conversation is loaded.
+    pub(crate) history: history::Options,
+    cache: pages::Cache,
 }
 
 impl Archive {
     /// The archive of these packs, oldest first, without a tail.
     pub(crate) fn new(store: StoreId, packs: Vec<PackReader>) -> Self {
         let packs: Arc<[_]> = packs.into_iter().map(Arc::new).collect();
-        Self { store, packs: RwLock::new(packs), tail: Mutex::default() }
+        let (tail, people, history, cache) = Default::default();
+        Self { store, packs: RwLock::new(packs), tail, people, history, cache }
     }
 
     /// The name under which a conversation stands in here, by the bytes of its key.
@@ -154,9 +164,36 @@ impl Archive {
         newest.map_or_else(Saved::default, |entry| Summary::from_numbers(entry.summary).after())
     }
 
-    /// Brings a conversation into memory; `None` when nothing of it is here.
-    pub(crate) fn load(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
-        let loaded = self.load_chunks(key)?;
+    /// Brings a conversation into memory, of a long one the recent part; `None` when nothing of it is
+    /// here.
+    ///
+    /// Whoever looks for the conversation in the tail finds it there until `tell` has returned.
+    pub(crate) fn load(
+        &self,
+        key: &ConversationKey,
+        now_ns: u64,
+        tell: impl FnOnce(&State),
+    ) -> Result<Option<Resident>, Error> {
+        let mut loaded = self.load_recent_chunks(key, now_ns)?;
+        if let Some(state) = &mut loaded {
+            state.history.set_options(self.history);
+            state.history.trim(state.history.newest_message());
+        }
+        self.load_tail(key, loaded, tell)
+    }
+
+    /// The same with everything of it, however long it is.
+    pub(crate) fn load_whole(&self, key: &ConversationKey) -> Result<Option<Resident>, Error> {
+        self.load_tail(key, self.load_chunks(key)?, |_| ())
+    }
+
+    /// Takes over what the tail has of a conversation, behind what the packs have.
+    fn load_tail(
+        &self,
+        key: &ConversationKey,
+        loaded: Option<State>,
+        tell: impl FnOnce(&State),
+    ) -> Result<Option<Resident>, Error> {
         let key_bytes = encode_key(key);
         let hash = self.hash_of_bytes(&key_bytes);
         // Taken out only after it was applied: a failed load must not lose it.
@@ -164,13 +201,16 @@ impl Archive {
         if loaded.is_none() && tail.is_empty() {
             return Ok(None);
         }
-        let mut state = loaded.unwrap_or_else(|| State::new(key.clone()));
+        let mut state = loaded.unwrap_or_else(|| State::with(key.clone(), self.history));
         let before = state.applied_lsn;
         for record in tail.iter() {
             replay(&mut state, &key_bytes, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
         }
+        if !tail.is_empty() {
+            tell(&state);
+        }
         self.tail().remove(&hash);
-        Ok(Some(Resident { dirty: state.applied_lsn > before, state, saved_lsn: before }))
+        Ok(Some(Resident::loaded(state, before)))
     }
 
     /// What the packs have of a conversation, without the tail.
@@ -194,7 +234,7 @@ impl Archive {
     pub(crate) fn count(&self) -> (usize, u64) {
         let mut messages = HashMap::<u128, (u32, u64)>::new();
         for pack in self.packs().iter() {
-            for entry in pack.entries() {
+            for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
                 let after = Summary::from_numbers(entry.summary).after();
                 messages.insert(entry.key_hash, (after.messages, entry.applied_lsn));
             }
@@ -216,10 +256,19 @@ fn load_chunk(
 ) -> Result<(), Error> {
     let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
     let result = match known {
-        true => loader.load(chunk.meta.applied_lsn, &chunk.payload),
+        true => loader.load(chunk.meta.applied_lsn, &chunk.payload).map(|()| {
+            let summary = Summary::from_numbers(entry.summary);
+            if summary.hollow {
+                loader.keep_behind(summary.messages.1);
+            }
+        }),
         false => Err(codec::Error::Impossible("kind or version").into()),
     };
-    result.map_err(|why| Error::Chunk { pack: pack.path().to_path_buf(), offset: entry.offset, why })
+    result.map_err(|why| chunk_error(pack, entry, why))
+}
+
+fn chunk_error(pack: &PackReader, entry: &IndexEntry, why: chunk::Error) -> Error {
+    Error::Chunk { pack: pack.path().to_path_buf(), offset: entry.offset, why }
 }
 
 /// Applies a record, unless the state has it already or it is another conversation's: two keys may

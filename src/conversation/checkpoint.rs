@@ -25,10 +25,11 @@ use super::chunk::{self, Chunk, Saved};
 use super::completion::Ticket;
 use super::directory::Directory;
 use super::durable::DurableHead;
+use super::people::ConversationPack;
 use super::publisher::{self, Published, Publisher};
 use super::record::encode_key;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, ChunkMeta, PackWriter};
+use crate::snapshot::{self, ChunkMeta};
 use crate::telemetry::{Metrics, PackMaker};
 use crate::wal::{Lsn, Wal};
 
@@ -242,6 +243,8 @@ impl Checkpointer {
         let started = Instant::now();
         // The order matters, see the top of the file.
         let covered = self.log.durable_lsn();
+        let newcomers = self.directory.newcomers();
+        let sealed = newcomers.seal();
         let keys = self.dirty.take();
         if keys.is_empty() {
             self.publisher.cover(covered);
@@ -258,6 +261,7 @@ impl Checkpointer {
                 return Err(why);
             }
         };
+        newcomers.forget(sealed, &failed);
         if !failed.is_empty() {
             let (count, first) = (failed.len(), failed.first().map(ToString::to_string));
             error!(
@@ -302,7 +306,7 @@ impl Checkpointer {
     }
 
     /// Writes the series of one conversation, a few chunks at a time; `None` when it gives none.
-    fn save(&self, pack: &mut PackWriter, asked: Asked<'_>) -> Result<Option<Saving>, Error> {
+    fn save(&self, pack: &mut ConversationPack, asked: Asked<'_>) -> Result<Option<Saving>, Error> {
         let (key, before) = (asked.key, asked.saved);
         let key_bytes = encode_key(key);
         let (mut asked, mut saved) = (asked, before);
@@ -313,7 +317,7 @@ impl Checkpointer {
             };
             // Nothing has happened in a conversation whose first record the log refused.
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                pack.add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)?;
+                pack.add(&key_bytes, chunk)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {

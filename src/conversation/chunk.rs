@@ -7,20 +7,25 @@
 
 use bincode::{BorrowDecode, Encode};
 
-pub(crate) use self::merge::Merger;
+pub(crate) use self::merge::{Merger, Retention};
+pub(crate) use self::people::people_in;
 
 use super::codec;
-use super::history::Stored;
+use super::history::{History, Mark, Stored};
 use super::participants::{Membership, Participant};
 use super::state::{GroupFacts, Inconsistent, State};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::message::{ConversationKey, Duty, UserId};
 
 mod merge;
+mod people;
 
 /// Texts per chunk after which the next one begins. Small enough that encoding one does not delay
 /// its conversation noticeably (about 1 ms), large enough that headers do not count.
 const CHUNK_TEXT_BYTES: usize = 1 << 20;
+/// Texts behind which recalls get a chunk of their own: whoever loads a long conversation reads all
+/// of its recalls, but few of its texts.
+const MIXED_TEXT_BYTES: usize = 64 << 10;
 /// Messages per chunk, for the same reason when texts are short.
 const CHUNK_MESSAGES: u32 = 4_096;
 /// Recalls per chunk: at most 1.3 MB.
@@ -71,23 +76,21 @@ pub(crate) struct Summary {
     pub(crate) newest_message_ns: u64,
     /// The greatest message index that a recall of the chunk took back; 0 for none.
     pub(crate) greatest_recalled: u32,
+    /// Whether its messages are kept for their ids only: retention took their texts.
+    pub(crate) hollow: bool,
 }
+
+/// Bits of one of the numbers of a summary.
+const COMPLETE: u32 = 1;
+const HOLLOW: u32 = 2;
 
 impl Summary {
     /// As the eight opaque numbers of a pack's index.
     pub(crate) fn to_numbers(self) -> [u32; 8] {
-        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled } = self;
+        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, hollow } = self;
+        let bits = u32::from(complete) * COMPLETE + u32::from(hollow) * HOLLOW;
         let (ns_high, ns_low) = ((ns >> 32) as u32, ns as u32);
-        [
-            messages.0,
-            messages.1,
-            recalls.0,
-            recalls.1,
-            u32::from(complete),
-            ns_high,
-            ns_low,
-            greatest_recalled,
-        ]
+        [messages.0, messages.1, recalls.0, recalls.1, bits, ns_high, ns_low, greatest_recalled]
     }
 
     /// How much of the conversation the packs have with this chunk.
@@ -97,10 +100,11 @@ impl Summary {
 
     /// Back from the numbers of an index.
     pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
-        let [m0, m1, r0, r1, complete, ns_high, ns_low, greatest_recalled] = numbers;
+        let [m0, m1, r0, r1, bits, ns_high, ns_low, greatest_recalled] = numbers;
         let newest_message_ns = u64::from(ns_high) << 32 | u64::from(ns_low);
-        let complete = complete != 0;
-        Self { messages: (m0, m1), recalls: (r0, r1), complete, newest_message_ns, greatest_recalled }
+        let (complete, hollow) = (bits & COMPLETE != 0, bits & HOLLOW != 0);
+        let (messages, recalls) = ((m0, m1), (r0, r1));
+        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow }
     }
 }
 
@@ -125,6 +129,24 @@ struct MessageV1<'a> {
     msg: &'a str,
     extra: &'a str,
     erased: bool,
+}
+
+impl MessageV1<'_> {
+    fn text_bytes(&self) -> usize {
+        self.msg.len() + self.extra.len()
+    }
+
+    fn stored(&self) -> Stored<'_> {
+        Stored {
+            sender: self.sender,
+            timestamp_ns: self.timestamp_ns,
+            recall_index: 0,
+            client_msg_id: self.client_msg_id,
+            msg: self.msg,
+            extra: self.extra,
+            erased: self.erased,
+        }
+    }
 }
 
 #[derive(Debug, Encode, BorrowDecode)]
@@ -158,6 +180,9 @@ struct ParticipantV1<'a> {
 /// Texts of recalled messages are left out: the caller publishes chunks only after everything in
 /// them, the recalls too, is durable.
 pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
+    if let Some(hollow) = take_hollow(state, saved) {
+        return vec![hollow];
+    }
     let messages = take_messages(state, saved);
     let after = saved.plus(messages.len(), 0);
     if after.messages < state.history.newest_message() {
@@ -170,7 +195,32 @@ pub(crate) fn encode_next(state: &State, saved: Saved) -> Vec<Chunk> {
             finish(state.applied_lsn, ChunkV1 { recalls, ..continuing(after) }),
         ];
     }
+    let has_recalls = saved.recalls < state.history.newest_recall();
+    if has_recalls && is_long(messages.iter().map(MessageV1::text_bytes)) {
+        let mut chunks = vec![finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) })];
+        chunks.append(&mut encode_end(state, after, Vec::new()));
+        return chunks;
+    }
     encode_end(state, saved, messages)
+}
+
+/// The next messages that are there for their ids only: an import may bring such.
+fn take_hollow(state: &State, saved: Saved) -> Option<Chunk> {
+    let history = &state.history;
+    let last = (history.kept_from() - 1).min(saved.messages.saturating_add(CHUNK_MESSAGES));
+    let stored = (saved.messages + 1..=last).filter_map(|index| history.message(index));
+    // What was sent here and is not kept any more still has its text.
+    if !stored.clone().any(|stored| stored.erased && stored.recall_index == 0) {
+        return None;
+    }
+    let messages = stored.map(message_of).collect();
+    let mut chunk = finish(state.applied_lsn, ChunkV1 { messages, ..continuing(saved) });
+    chunk.summary.hollow = true;
+    Some(chunk)
+}
+
+fn is_long(text_bytes: impl Iterator<Item = usize>) -> bool {
+    text_bytes.sum::<usize>() > MIXED_TEXT_BYTES
 }
 
 /// Whatever messages and recalls are left, then the participants, then the head.
@@ -202,6 +252,7 @@ fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
         complete: body.head.is_some(),
         newest_message_ns: body.messages.last().map_or(0, |message| message.timestamp_ns),
         greatest_recalled: body.recalls.iter().copied().max().unwrap_or(0),
+        hollow: false,
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
@@ -286,34 +337,96 @@ pub(crate) struct Loader {
     senders: u32,
     /// Whether the last chunk carried the head.
     complete: bool,
+    /// Whether there was a chunk.
+    begun: bool,
 }
 
 impl Loader {
     /// Begins with nothing of the conversation `key`.
     pub(crate) fn new(key: ConversationKey) -> Self {
-        Self { state: State::new(key), senders: 0, complete: false }
+        Self { state: State::new(key), senders: 0, complete: false, begun: false }
     }
 
     /// Takes over the next chunk.
     pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
         let chunk: ChunkV1<'_> = codec::decode(payload)?;
-        check_continues(&self.state, &chunk)?;
+        self.check_continues(saved_before(&chunk))?;
         for message in &chunk.messages {
-            self.senders = self.senders.max(message.sender.saturating_add(1));
-            if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
-                return Err(codec::Error::Impossible("client_msg_id").into());
-            }
-            load_message(&mut self.state, message);
+            self.check_message(message)?;
+            self.state.history.push(message.stored());
         }
-        for msg_index in &chunk.recalls {
-            load_recall(&mut self.state, *msg_index)?;
-        }
+        load_recalls(&mut self.state, &chunk.recalls)?;
         load_participants(&mut self.state, &chunk)?;
         self.complete = chunk.head.is_some();
         if let Some(head) = &chunk.head {
             load_head(&mut self.state, head);
             self.check_senders()?;
             self.state.applied_lsn = applied_lsn;
+        }
+        Ok(())
+    }
+
+    /// Takes over of an old chunk what memory is to have of it: its recalls, and which retries are
+    /// `remembered` of its messages, by their index and time. What later chunks replace is left out.
+    pub(crate) fn load_old(
+        &mut self,
+        payload: &[u8],
+        remembered: impl Fn(u32, u64) -> bool,
+    ) -> Result<(), Error> {
+        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        self.check_continues(saved_before(&chunk))?;
+        let history = &mut self.state.history;
+        for (message, msg_index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
+            if !message.client_msg_id.is_empty() && remembered(msg_index, message.timestamp_ns) {
+                history.remember_old_retry(message.sender, message.client_msg_id, msg_index);
+            }
+        }
+        if let Some(newest) = chunk.messages.last() {
+            let msg_index = chunk.messages_before + chunk.messages.len() as u32;
+            history.pass_over(Mark { msg_index, timestamp_ns: newest.timestamp_ns });
+        }
+        load_recalls(&mut self.state, &chunk.recalls)?;
+        self.complete = chunk.head.is_some();
+        Ok(())
+    }
+
+    /// Passes over an old chunk of which memory is to have nothing.
+    pub(crate) fn pass_over(&mut self, summary: &Summary) -> Result<(), Error> {
+        let before = Saved { messages: summary.messages.0, recalls: summary.recalls.0 };
+        self.check_continues(before)?;
+        if summary.messages.1 > summary.messages.0 {
+            let mark = Mark { msg_index: summary.messages.1, timestamp_ns: summary.newest_message_ns };
+            self.state.history.pass_over(mark);
+        }
+        if summary.hollow {
+            self.keep_behind(summary.messages.1);
+        }
+        self.complete = summary.complete;
+        Ok(())
+    }
+
+    /// Nothing up to this message is kept any more, though its row may be there.
+    pub(crate) fn keep_behind(&mut self, msg_index: u32) {
+        self.state.history.keep_from(msg_index.saturating_add(1));
+    }
+
+    /// A conversation begins with its first message, or behind those that retention took.
+    fn check_continues(&mut self, wants: Saved) -> Result<(), Inconsistent> {
+        let history = &mut self.state.history;
+        if !std::mem::replace(&mut self.begun, true) && wants.recalls == 0 && wants.messages > 0 {
+            history.begin_behind(wants.messages);
+        }
+        let has = Saved { messages: history.newest_message(), recalls: history.newest_recall() };
+        if has != wants {
+            return Err(self.state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
+        }
+        Ok(())
+    }
+
+    fn check_message(&mut self, message: &MessageV1<'_>) -> Result<(), Error> {
+        self.senders = self.senders.max(message.sender.saturating_add(1));
+        if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+            return Err(codec::Error::Impossible("client_msg_id").into());
         }
         Ok(())
     }
@@ -336,37 +449,31 @@ impl Loader {
     }
 }
 
-fn load_message(state: &mut State, message: &MessageV1<'_>) {
-    state.history.push(Stored {
-        sender: message.sender,
-        timestamp_ns: message.timestamp_ns,
-        recall_index: 0,
-        client_msg_id: message.client_msg_id,
-        msg: message.msg,
-        extra: message.extra,
-        erased: message.erased,
-    });
-}
-
-fn check_continues(state: &State, chunk: &ChunkV1<'_>) -> Result<(), Inconsistent> {
-    let has = (state.history.newest_message(), state.history.newest_recall());
-    let wants = (chunk.messages_before, chunk.recalls_before);
-    if has != wants {
-        return Err(state.inconsistent(format!("chunk continues {wants:?}, there is {has:?}")));
-    }
-    Ok(())
-}
-
-fn load_recall(state: &mut State, msg_index: u32) -> Result<(), Inconsistent> {
-    match state.history.message(msg_index) {
-        Some(message) if message.recall_index == 0 => {
-            state.history.push_recall(msg_index);
-            state.history.erase_through(state.history.newest_recall());
-            Ok(())
+/// The messages of a chunk, to be looked up by their index.
+pub(crate) fn messages_of(payload: &[u8]) -> Result<History, Error> {
+    let chunk: ChunkV1<'_> = codec::decode(payload)?;
+    let mut messages = History::default();
+    messages.begin_behind(chunk.messages_before);
+    for message in &chunk.messages {
+        if message.client_msg_id.len() > CLIENT_MSG_ID_BYTES_MAX {
+            return Err(codec::Error::Impossible("client_msg_id").into());
         }
-        Some(_) => Err(state.inconsistent(format!("message {msg_index} recalled twice"))),
-        None => Err(state.inconsistent(format!("recall of absent message {msg_index}"))),
+        messages.push_row(message.stored());
     }
+    Ok(messages)
+}
+
+fn saved_before(chunk: &ChunkV1<'_>) -> Saved {
+    Saved { messages: chunk.messages_before, recalls: chunk.recalls_before }
+}
+
+fn load_recalls(state: &mut State, messages: &[u32]) -> Result<(), Inconsistent> {
+    let loaded = state.history.push_recalls(messages);
+    loaded.map_err(|msg_index| {
+        state.inconsistent(format!("message {msg_index} is recalled twice, or absent"))
+    })?;
+    state.history.erase_through(state.history.newest_recall());
+    Ok(())
 }
 
 /// Participants come whole at the end of each series, and replace those of the one before.

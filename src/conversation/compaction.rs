@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::actor::now_ns;
 use super::archive::Archive;
-use super::checkpoint::meta_of;
-use super::chunk::Merger;
+use super::chunk::{Merger, Retention, Summary};
+use super::people::{ConversationPack, SYNC_BYTES, is_block};
 use super::publisher::{self, Publisher};
-use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader, PackWriter};
+use super::{history, retention};
+use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader};
 use crate::telemetry::{Metrics, PackMaker};
 
 /// How packs are merged.
@@ -153,13 +155,15 @@ impl Compaction {
     /// Starts the thread.
     pub(crate) fn start(
         options: Options,
+        retention: retention::Options,
         archive: Arc<Archive>,
         publisher: Arc<Publisher>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let unmergeable = HashSet::new();
-        let compactor = Compactor { options, archive, publisher, metrics, bell: bell.clone(), unmergeable };
+        let compactor =
+            Compactor { options, retention, archive, publisher, metrics, bell: bell.clone(), unmergeable };
         let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
         Ok(Self { bell, thread })
     }
@@ -183,6 +187,7 @@ impl Compaction {
 
 struct Compactor {
     options: Options,
+    retention: retention::Options,
     archive: Arc<Archive>,
     publisher: Arc<Publisher>,
     metrics: Arc<Metrics>,
@@ -232,7 +237,7 @@ impl Compactor {
         let packs = self.archive.packs();
         let is_bad = |pack: &Arc<PackReader>| self.unmergeable.contains(&pack.info().number);
         let readable = packs.iter().rposition(is_bad).map_or(0, |bad| bad + 1);
-        let packs = &packs[readable..];
+        let (unreadable, packs) = packs.split_at(readable);
         let sizes: Vec<u64> = packs.iter().map(|pack| pack.info().bytes).collect();
         let wanted = if all { 0 } else { first_of_run(&sizes, self.options.packs_max) };
         let first = wanted.max(first_that_fits(packs));
@@ -241,10 +246,12 @@ impl Compactor {
         if packs.len() - first < worth_it {
             return Ok(());
         }
-        self.merge(&packs[first..], all)
+        let before = [unreadable, &packs[..first]].concat();
+        self.merge(&before, &packs[first..], all)
     }
 
-    fn merge(&self, run: &[Arc<PackReader>], for_good: bool) -> Result<(), Error> {
+    /// Merges a run of packs; `older` are those before it.
+    fn merge(&self, older: &[Arc<PackReader>], run: &[Arc<PackReader>], for_good: bool) -> Result<(), Error> {
         let started = Instant::now();
         let before: u64 = run.iter().map(|pack| pack.info().bytes).sum();
         let mut merging = Merging {
@@ -253,6 +260,9 @@ impl Compactor {
             started,
             bytes_per_second: if for_good { None } else { Some(self.options.bytes_per_second) },
             bell: &self.bell,
+            retention: self.retention,
+            history: self.archive.history,
+            older,
         };
         for places in by_conversation(run).into_values() {
             merging.conversation(run, &places)?;
@@ -267,17 +277,17 @@ impl Compactor {
 
 /// A pack in the making.
 struct Merging<'a> {
-    pack: PackWriter,
+    pack: ConversationPack,
     synced_bytes: u64,
     started: Instant,
     /// `None` at full speed.
     bytes_per_second: Option<u64>,
     bell: &'a Bell,
+    retention: retention::Options,
+    history: history::Options,
+    /// The packs before the run.
+    older: &'a [Arc<PackReader>],
 }
-
-/// Written bytes after which the pack is synced, so that no sync is so long that a commit behind it
-/// is noticed.
-const SYNC_BYTES: u64 = 4 << 20;
 
 impl Merging<'_> {
     /// Writes one conversation of the run (or the few that share a hash).
@@ -287,7 +297,9 @@ impl Merging<'_> {
         for (number, entry) in places {
             let pack = &run[*number];
             let chunk = pack.chunk(entry).map_err(unreadable(pack))?;
-            mergers.entry(chunk.meta.key).or_default().survey(&chunk.payload).map_err(unreadable(pack))?;
+            let merger = mergers.entry(chunk.meta.key).or_insert_with(|| self.merger(entry.key_hash));
+            let is_hollow = Summary::from_numbers(entry.summary).hollow;
+            merger.survey(&chunk.payload, is_hollow).map_err(unreadable(pack))?;
         }
         for (number, entry) in places {
             let pack = &run[*number];
@@ -295,11 +307,24 @@ impl Merging<'_> {
             let merger = mergers.get_mut(&chunk.meta.key).expect("surveyed above");
             let merged = merger.merge(chunk.meta.applied_lsn, &chunk.payload).map_err(unreadable(pack))?;
             for chunk_out in merged {
-                self.pack.add(&meta_of(&chunk_out, chunk.meta.key.clone()), &chunk_out.payload)?;
+                self.pack.add(&chunk.meta.key, &chunk_out)?;
             }
             self.keep_pace()?;
         }
         Ok(())
+    }
+
+    /// Retention takes from the beginning of a conversation, or nothing: what is gone leaves no hole.
+    fn merger(&self, key_hash: u128) -> Merger {
+        let has = |pack: &Arc<PackReader>| {
+            let entries = pack.entries();
+            let first = entries.partition_point(|entry| entry.key_hash < key_hash);
+            entries.get(first).is_some_and(|entry| entry.key_hash == key_hash)
+        };
+        match self.retention.is_off() || self.older.iter().any(has) {
+            true => Merger::default(),
+            false => Merger::with(Retention::new(self.retention, self.history, now_ns())),
+        }
     }
 
     fn keep_pace(&mut self) -> Result<(), Error> {
@@ -336,9 +361,12 @@ where
     move |why| Error::Unreadable { pack, why: Box::new(why) }
 }
 
+/// Chunks of a merged pack that are left to its people blocks: packs that are older than blocks bring none.
+const BLOCKS_MAX: usize = PACK_CHUNKS_MAX / 8;
+
 /// The first pack from which on one pack holds all chunks.
 fn first_that_fits(packs: &[Arc<PackReader>]) -> usize {
-    let mut room = PACK_CHUNKS_MAX as u64;
+    let mut room = (PACK_CHUNKS_MAX - BLOCKS_MAX) as u64;
     for (number, pack) in packs.iter().enumerate().rev() {
         match room.checked_sub(pack.info().chunks) {
             Some(rest) => room = rest,
@@ -372,7 +400,8 @@ type PlaceInRun = (usize, IndexEntry);
 fn by_conversation(run: &[Arc<PackReader>]) -> BTreeMap<u128, Vec<PlaceInRun>> {
     let mut places = BTreeMap::<u128, Vec<PlaceInRun>>::new();
     for (number, pack) in run.iter().enumerate() {
-        for entry in pack.entries() {
+        // The people blocks are made anew from what is merged.
+        for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
             places.entry(entry.key_hash).or_default().push((number, *entry));
         }
     }

@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
 use super::state::Durable;
-use crate::message::{GroupInfo, MembersPage, Page, Receipt, Rejection};
+use crate::inbox::delivery::{self, Listeners};
+use crate::inbox::rows::Standing;
+use crate::live::Event;
+use crate::message::{GroupInfo, MembersPage, Page, Receipt, Rejection, UserId};
 use crate::telemetry::Metrics;
 use crate::wal::{Batch, Lsn};
 
@@ -26,6 +30,22 @@ pub(crate) enum Outcome {
     Page(Box<Page>),
     Info(Box<GroupInfo>),
     Members(Box<MembersPage>),
+    /// Where the conversation stands for a user; `None` when they are not in it.
+    Standing(Option<Box<Standing>>),
+    /// The read cursors of everybody in the conversation.
+    Cursors(Vec<(UserId, u32)>),
+    /// No answer yet: it needs messages that are not in memory.
+    Unread(Box<Unread>),
+}
+
+/// The way from what is durable to the inboxes.
+pub(crate) type Deliveries = delivery::Deliveries<Permit>;
+
+/// What a record does, for those who are looking.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) listeners: Listeners,
+    pub(crate) events: Vec<Arc<Event>>,
 }
 
 /// Where an answer goes, and the permit that its call holds until then.
@@ -52,6 +72,8 @@ pub(crate) struct Ticket {
     /// In a barrier, the conversation's newest record: the log says the node's.
     pub(crate) barrier_lsn: Option<u64>,
     pub(crate) outcome: Outcome,
+    /// `None` where nobody is looking: the usual case costs nothing.
+    pub(crate) news: Option<Box<News>>,
     pub(crate) reply: Reply,
 }
 
@@ -73,18 +95,19 @@ pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
 /// Starts the task; it ends when the sender is dropped and everything is answered.
 pub(crate) fn start(
     arrivals: Arc<Arrivals>,
+    deliveries: Deliveries,
     metrics: Arc<Metrics>,
 ) -> (Batches, tokio::task::JoinHandle<()>) {
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
     let task = tokio::spawn(async move {
         while let Some(batch) = incoming.recv().await {
-            complete(batch.tickets, &arrivals, &metrics);
+            complete(batch.tickets, &arrivals, &deliveries, &metrics);
         }
     });
     (batches, task)
 }
 
-fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, metrics: &Metrics) {
+fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliveries, metrics: &Metrics) {
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
     }
@@ -93,7 +116,33 @@ fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, metrics: &Metrics)
         arrived.for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
     }
     metrics.messages.inc_by(tickets.iter().filter(|(_, ticket)| ticket.is_new_message()).count() as u64);
-    for (_, ticket) in tickets {
-        ticket.reply.send(Ok(ticket.outcome));
+    match tickets.iter().any(|(_, ticket)| ticket.news.is_some()) {
+        true => deliver_and_answer(tickets, deliveries),
+        false => tickets.into_iter().for_each(|(_, ticket)| ticket.reply.send(Ok(ticket.outcome))),
+    }
+}
+
+/// What happened is handed over before anybody hears that it did: who then asks for a list finds it
+/// there. Its permit stays with what is to be delivered.
+fn deliver_and_answer(tickets: Vec<(Lsn, Ticket)>, deliveries: &Deliveries) {
+    let mut batch = Vec::new();
+    let mut answers = Vec::with_capacity(tickets.len());
+    for (lsn, ticket) in tickets {
+        let Ticket { outcome, news, reply: Reply { to, permit }, .. } = ticket;
+        let permit = match news {
+            Some(news) => {
+                let News { listeners, events } = *news;
+                batch.push(delivery::Delivery { listeners, lsn: Some(lsn.0), events, permit });
+                None
+            }
+            None => Some(permit),
+        };
+        answers.push((to, outcome, permit));
+    }
+    deliveries.give(batch);
+    for (to, outcome, permit) in answers {
+        // A caller who has gone away misses it.
+        let _ = to.send(Ok(outcome));
+        drop(permit);
     }
 }

@@ -18,6 +18,8 @@ use super::admission::{Admission, Permit};
 use super::archive::Archive;
 use super::durable::DurableHead;
 use super::reload::Deaths;
+use crate::inbox::Inbox;
+use crate::inbox::newcomers::Newcomers;
 use crate::message::ConversationKey;
 use crate::wal;
 
@@ -115,7 +117,28 @@ impl Directory {
         self.context.log.state()
     }
 
-    fn archive(&self) -> &Archive {
+    /// Who came into which conversation since the last checkpoint.
+    pub(crate) fn newcomers(&self) -> &Newcomers {
+        &self.context.newcomers
+    }
+
+    /// Whether the conversation is in memory, or refused.
+    pub(crate) fn is_resident(&self, key: &ConversationKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// Tells a conversation that an inbox is closed. One that is not in memory has no listeners.
+    pub(crate) fn part(&self, key: &ConversationKey, inbox: &Arc<Inbox>) {
+        if let Some(slot) = self.slots.get(key)
+            && let Slot::Hot(running) = &*slot
+        {
+            // One that ends just now has none either.
+            let _ = running.actor.cast(Message::Part(inbox.clone()));
+        }
+    }
+
+    /// What is on disk and not in memory.
+    pub(crate) fn archive(&self) -> &Arc<Archive> {
         &self.context.archive
     }
 

@@ -1,6 +1,6 @@
 //! The rules of groups.
 
-use super::super::state::tests::{accept, draft, everything, pull_all, recall, send, user};
+use super::super::state::tests::{accept, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
 use crate::message::{Direction, Page};
 
@@ -52,7 +52,7 @@ fn duties(state: &State) -> Vec<(String, Duty)> {
 }
 
 fn readable(state: &State, by: &str) -> Result<Page, Rejection> {
-    state.pull(&user(by), &pull_all(Direction::After, 1), everything(state))
+    pull(state, &user(by), &pull_all(Direction::After, 1), everything(state))
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn whoever_is_out_when_a_message_is_accepted_never_reads_it() {
         let texts: Vec<_> = page.messages().map(|m| (m.msg_index, m.msg.to_owned())).collect();
         assert_eq!(texts, [(3, "after".to_owned())]);
         assert_eq!((page.min_msg_index, page.max_msg_index), (3, 3));
-        let back = state.pull(&user(newcomer), &pull_all(Direction::Before, 3), everything(&state));
+        let back = pull(&state, &user(newcomer), &pull_all(Direction::Before, 3), everything(&state));
         assert_eq!(back.expect("a member").messages().len(), 1);
     }
 }

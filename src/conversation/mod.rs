@@ -9,14 +9,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use self::actor::{Call, Message, Request};
+use self::actor::{Call, Context, Message, Request};
 use self::admission::Admission;
 use self::arrivals::Arrivals;
 use self::completion::{Outcome, Reply};
 use self::directory::{Directory, Entered, Refusal, Running};
+use self::old::Old;
+use self::paging::Paging;
 use crate::message::{
     Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
     Rejection, UserId,
@@ -27,6 +29,7 @@ mod actor;
 pub mod admission;
 pub mod archive;
 mod arrivals;
+mod audience;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
@@ -37,17 +40,22 @@ mod durable;
 #[cfg(test)]
 mod engine_sim;
 pub(crate) mod group;
-pub(crate) mod history;
+pub mod history;
 mod kept_log;
 #[cfg(test)]
 mod life_tests;
+mod old;
+mod paging;
 pub(crate) mod participants;
 pub mod passivation;
+pub(crate) mod people;
 pub mod publisher;
+pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
 pub mod reload;
 mod resident;
+pub mod retention;
 pub mod scrub;
 pub mod start;
 pub mod state;
@@ -62,9 +70,13 @@ pub struct Conversations {
 }
 
 struct Shared {
+    context: Arc<Context>,
     directory: Arc<Directory>,
     admission: Arc<Admission>,
     arrivals: Arc<Arrivals>,
+    /// Inboxes being read at a time.
+    reading: Semaphore,
+    paging: Paging,
     /// Becomes true when the node drains; waiting pulls then answer with what there is.
     draining: watch::Receiver<bool>,
     epoch: u32,
@@ -94,7 +106,10 @@ impl Conversations {
         let nothing = Rejection::NoSuchMessage { asked: msg_index, newest: 0 };
         let entered = self.enter(caller, at)?.ok_or(nothing)?;
         match self.call(entered, &as_user(caller), Request::Recall(msg_index)).await? {
-            Outcome::Recalled(recall_index) => Ok(recall_index),
+            Outcome::Recalled(recall_index) => {
+                self.shared.paging.forget(&ConversationKey::of(caller, at));
+                Ok(recall_index)
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -217,6 +232,11 @@ impl Conversations {
         }
     }
 
+    /// Changes only when a restore took history back.
+    pub fn epoch(&self) -> u32 {
+        self.shared.epoch
+    }
+
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
         self.shared.admission.in_flight()
@@ -273,11 +293,25 @@ impl Conversations {
     }
 
     /// Casts, and waits for the answer. When the caller goes away the call is carried out all the
-    /// same.
+    /// same, unless it needs old messages.
     async fn call(&self, entered: Entered, caller: &Caller, request: Request) -> Result<Outcome, Rejection> {
+        let head = entered.0.head.clone();
+        match self.call_once(entered, caller, request, Old::default()).await? {
+            Outcome::Unread(unread) => Box::pin(self.call_with_old(&head.key, caller, *unread)).await,
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn call_once(
+        &self,
+        entered: Entered,
+        caller: &Caller,
+        request: Request,
+        old: Old,
+    ) -> Result<Outcome, Rejection> {
         let (running, permit) = entered;
         let (to, answer) = oneshot::channel();
-        let call = Call { caller: caller.clone(), request, reply: Reply { to, permit } };
+        let call = Call { caller: caller.clone(), request, old, reply: Reply { to, permit } };
         if running.actor.cast(Message::Call(call)).is_err() {
             self.shared.directory.quarantine(&running.head);
             return Err(Rejection::Quarantined);

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use super::admission::Admission;
 use super::checkpoint::Growth;
 use super::directory::Directory;
+use crate::inbox::Inboxes;
 use crate::telemetry::Metrics;
 
 /// When conversations leave memory.
@@ -31,6 +32,8 @@ impl Default for Options {
 
 /// How often is looked. A look costs about 50 ns per conversation in memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Inboxes may take one part in so many of the memory limit beside the conversations.
+const INBOXES_SHARE: u64 = 4;
 /// Over the limit, so much more is made free at once, so that not every sweep sorts.
 const SLACK: f64 = 0.1;
 
@@ -38,6 +41,7 @@ const SLACK: f64 = 0.1;
 pub(crate) async fn run(
     options: Options,
     directory: Arc<Directory>,
+    inboxes: Arc<Inboxes>,
     admission: Arc<Admission>,
     mut checkpoints: Growth,
     metrics: Arc<Metrics>,
@@ -47,6 +51,7 @@ pub(crate) async fn run(
     loop {
         ticks.tick().await;
         sweep(&options, &directory, admission.now_s(), &mut checkpoints);
+        close_inboxes(&options, &directory, &inboxes, admission.now_s());
         metrics.conversations.set(directory.count() as i64);
         metrics.conversations_in_memory.set(directory.resident() as i64);
         metrics.conversations_quarantined.set(directory.refused() as i64);
@@ -65,6 +70,16 @@ pub(super) fn sweep(options: &Options, directory: &Directory, now_s: u32, checkp
     if gone == 0 {
         // Everything that should go has records that no pack covers yet.
         checkpoints.ask();
+    }
+}
+
+/// Inboxes that nobody looks into leave memory as conversations do, and have a part of it.
+fn close_inboxes(options: &Options, directory: &Directory, inboxes: &Inboxes, now_s: u32) {
+    let idle_s = u32::try_from(options.idle_after.as_secs()).unwrap_or(u32::MAX);
+    let bytes_max = options.memory_bytes_max / INBOXES_SHARE;
+    for inbox in inboxes.close_idle(now_s.saturating_sub(idle_s), bytes_max) {
+        let keys = inbox.with_rows(|rows| rows.keys().cloned().collect::<Vec<_>>());
+        keys.iter().for_each(|key| directory.part(key, &inbox));
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::archive::Archive;
 use super::completion::Ticket;
 use super::kept_log::KeptLog;
+use super::people::ConversationPack;
 use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::snapshot::{self, Manifest, PackInfo, PackReader, PackWriter, StoreId};
@@ -140,16 +141,17 @@ impl Publisher {
     }
 
     /// Begins a pack.
-    pub(crate) fn create_pack(&self) -> Result<PackWriter, snapshot::Error> {
+    pub(crate) fn create_pack(&self) -> Result<ConversationPack, snapshot::Error> {
         let Place { disk, tmp_dir, snap_dir, store, .. } = &self.place;
-        PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, self.take_number())
+        let pack = PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, self.take_number())?;
+        Ok(ConversationPack::new(pack, *store))
     }
 
     /// Publishes a pack behind the current ones. The log is not needed any more up to `covered`.
     ///
     /// Everything in the pack must be in the log; it is synced here, so that the snapshot is never
     /// ahead of the log under any sync mode.
-    pub(crate) fn append(&self, pack: PackWriter, covered: Lsn) -> Result<Published, Error> {
+    pub(crate) fn append(&self, pack: ConversationPack, covered: Lsn) -> Result<Published, Error> {
         let mut replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
         (self.log.wait_for_disk)()?;
         let added = self.finish(pack)?;
@@ -176,11 +178,11 @@ impl Publisher {
     pub(crate) fn replace(
         &self,
         run: &[Arc<PackReader>],
-        mut pack: PackWriter,
+        mut pack: ConversationPack,
         for_good: bool,
     ) -> Result<Published, Error> {
         // Most of the work of finishing is this sync: nobody waits for the lock meanwhile.
-        pack.sync()?;
+        pack.settle()?;
         let replay_after = self.replay_after.lock().unwrap_or_else(PoisonError::into_inner);
         let merged = self.finish(pack)?;
         let is_merged = |pack: &Arc<PackReader>| run.iter().any(|old| old.info() == pack.info());
@@ -203,7 +205,7 @@ impl Publisher {
         Ok(Published { pack_bytes: merged.info().bytes, segments_removed })
     }
 
-    fn finish(&self, pack: PackWriter) -> Result<Arc<PackReader>, snapshot::Error> {
+    fn finish(&self, pack: ConversationPack) -> Result<Arc<PackReader>, snapshot::Error> {
         let info = pack.finish()?;
         let Place { disk, snap_dir, store, .. } = &self.place;
         PackReader::open(&**disk, snap_dir, store, &info).map(Arc::new)

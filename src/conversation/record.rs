@@ -37,6 +37,11 @@ impl<'a> KeyV1<'a> {
         }
     }
 
+    /// The two users of a direct conversation, as they stand here; `None` for a group.
+    pub(crate) fn pair(&self) -> Option<(&'a str, &'a str)> {
+        (self.kind == 0).then_some((self.first, self.second))
+    }
+
     /// The key it stands for; an error when ids or their order break the rules.
     pub(crate) fn parse(&self) -> Result<ConversationKey, Error> {
         let user = |id| UserId::parse(id).map_err(|_| Error::Impossible("key"));
@@ -198,6 +203,11 @@ impl<'a> Record<'a> {
     /// Whether records of this kind are messages.
     pub(crate) fn is_send(kind: u8) -> bool {
         kind == kind::SEND
+    }
+
+    /// Whether records of this kind are changes of a group.
+    pub(crate) fn is_group(kind: u8) -> bool {
+        kind == kind::GROUP
     }
 
     /// Reads back what [`Record::encode`] wrote.

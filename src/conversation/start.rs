@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::Context;
@@ -13,14 +13,20 @@ use super::admission::{self, Admission};
 use super::arrivals::Arrivals;
 use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth};
 use super::compaction::{self, Compaction};
-use super::completion::{self, Batches, Ticket};
+use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
+use super::history;
+use super::paging::Paging;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
+use super::reader;
 use super::recovery::Recovered;
 use super::reload::{self, Reloading};
+use super::retention;
 use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
+use crate::inbox::Inboxes;
+use crate::inbox::newcomers::Newcomers;
 use crate::snapshot;
 use crate::telemetry::Metrics;
 use crate::wal::{self, Batch, Lsn, SegmentFile, Wal};
@@ -46,6 +52,10 @@ pub struct Options {
     pub reload: reload::Options,
     /// How long a message may be recalled; `None` for ever.
     pub recall_window: Option<Duration>,
+    /// How much of a long conversation is in memory.
+    pub history: history::Options,
+    /// How much of a conversation is kept.
+    pub retention: retention::Options,
 }
 
 /// Why the conversations do not start.
@@ -151,12 +161,15 @@ pub fn start(
 ) -> Result<Started, Error> {
     let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
-    let (batches, completing) = completion::start(arrivals.clone(), metrics.clone());
+    let deliveries = Deliveries::start();
+    let (batches, completing) = completion::start(arrivals.clone(), deliveries.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
     let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, calls.on_log_failure)?);
-    let archive = Arc::new(recovered.archive);
+    let mut archive = recovered.archive;
+    archive.history = options.history;
+    let archive = Arc::new(archive);
     let dirty = Arc::new(DirtyList::default());
     recovered.dirty.into_iter().for_each(|key| dirty.add(key));
     let context = Context {
@@ -164,12 +177,18 @@ pub fn start(
         archive: archive.clone(),
         dirty: dirty.clone(),
         recall_window: options.recall_window,
+        history: options.history,
+        retention: options.retention,
         epoch,
         count: recovered.conversations.into(),
+        inboxes: Arc::new(Inboxes::default()),
+        newcomers: Newcomers::default(),
+        deliveries,
     };
+    let context = Arc::new(context);
     let admission = Arc::new(Admission::new(options.admission));
     let (deaths, dead) = mpsc::unbounded_channel();
-    let directory = Arc::new(Directory::new(Arc::new(context), admission.clone(), deaths.clone()));
+    let directory = Arc::new(Directory::new(context.clone(), admission.clone(), deaths.clone()));
     let publisher = Arc::new(Publisher::new(
         place,
         archive.clone(),
@@ -177,9 +196,15 @@ pub fn start(
         recovered.replay_after,
         options.keep_log,
     )?);
-    let compaction =
-        Compaction::start(options.compaction, archive.clone(), publisher.clone(), metrics.clone())?;
+    let compaction = Compaction::start(
+        options.compaction,
+        options.retention,
+        archive.clone(),
+        publisher.clone(),
+        metrics.clone(),
+    )?;
     let nudge = compaction.nudge();
+    let paging = Paging::new(archive.clone());
     let reloading = Reloading {
         publisher: publisher.clone(),
         directory: directory.clone(),
@@ -201,6 +226,7 @@ pub fn start(
     let passivating = tokio::spawn(passivation::run(
         options.passivation,
         directory.clone(),
+        context.inboxes.clone(),
         admission.clone(),
         growth,
         metrics.clone(),
@@ -213,7 +239,8 @@ pub fn start(
         metrics: metrics.clone(),
     };
     let scrub = scrub.start()?;
-    let shared = Shared { directory, admission, arrivals, draining, epoch };
+    let reading = Semaphore::new(reader::READS_MAX);
+    let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
     let conversations = Conversations { shared: Arc::new(shared) };
     let keeps_log = !options.keep_log.is_zero();
     Ok(Started {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::group;
-use super::history::{History, Stored};
+use super::history::{self, History, Stored};
+use super::old::{Missing, Old};
 use super::participants::{Membership, Participant, Participants};
 use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
+use crate::inbox::rows::Standing;
 use crate::message::{
     ConversationKey, Direction, Draft, Duty, MessageView, Page, Pull, Receipt, Rejection, UserId,
 };
@@ -26,6 +28,23 @@ pub(crate) enum Decision<'a, T> {
     Append(Record<'a>, T),
     /// Nothing to store: the answer holds once everything appended so far is durable.
     Already(T),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
+}
+
+/// What a pull would get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pulled {
+    Page(Page),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
+}
+
+/// A message that a call names.
+enum Found<'a> {
+    Message(Stored<'a>),
+    Absent,
+    Missing(Missing),
 }
 
 /// How far a conversation is durable.
@@ -33,6 +52,13 @@ pub(crate) enum Decision<'a, T> {
 pub(crate) struct Durable {
     pub(crate) messages: u32,
     pub(crate) recalls: u32,
+}
+
+/// What a send with a `client_msg_id` is.
+enum Retry {
+    New,
+    Of(Receipt),
+    Needs(Missing),
 }
 
 /// What makes a conversation a group.
@@ -71,9 +97,14 @@ pub(crate) struct State {
 impl State {
     /// A conversation in which nothing has happened.
     pub(crate) fn new(key: ConversationKey) -> Self {
+        Self::with(key, history::Options::default())
+    }
+
+    /// The same; its history is kept as `options` say.
+    pub(crate) fn with(key: ConversationKey, options: history::Options) -> Self {
         Self {
             key: Arc::new(key),
-            history: History::default(),
+            history: History::new(options),
             participants: Participants::default(),
             group: None,
             last_timestamp_ns: 0,
@@ -99,7 +130,7 @@ impl State {
     }
 
     /// Whether `user` may use the conversation. A direct key contains its callers by construction.
-    fn admit(&self, user: &UserId) -> Result<Option<&Membership>, Rejection> {
+    pub(crate) fn admit(&self, user: &UserId) -> Result<Option<&Membership>, Rejection> {
         match (&*self.key, &self.group) {
             (ConversationKey::Direct(..), _) => Ok(None),
             (ConversationKey::Group(_), None) => Err(Rejection::NoSuchGroup),
@@ -116,15 +147,18 @@ impl State {
         key: &'a ConversationKey,
         sender: &'a UserId,
         draft: &'a Draft,
+        old: &Old,
         now_ns: u64,
     ) -> Result<Decision<'a, Receipt>, Rejection> {
         self.admit(sender)?;
         refuse_long_client_msg_id(draft)?;
-        if let Some(receipt) = self.retry_of(sender, draft)? {
-            return Ok(Decision::Already(receipt));
+        let timestamp_ns = self.next_timestamp_ns(now_ns);
+        match self.retry_of(sender, draft, old, timestamp_ns)? {
+            Retry::New => {}
+            Retry::Of(receipt) => return Ok(Decision::Already(receipt)),
+            Retry::Needs(missing) => return Ok(Decision::Needs(missing)),
         }
         let msg_index = self.history.newest_message().checked_add(1).ok_or_else(conversation_full)?;
-        let timestamp_ns = self.next_timestamp_ns(now_ns);
         let record = Record::Send(SendV1 {
             key: KeyV1::of(key),
             msg_index,
@@ -137,19 +171,67 @@ impl State {
         Ok(Decision::Append(record, Receipt { msg_index, timestamp_ns, duplicate: false }))
     }
 
-    /// The first answer, if this draft was sent before. Of an erased message nothing is left to
-    /// compare with: its id alone makes the retry.
-    fn retry_of(&self, sender: &UserId, draft: &Draft) -> Result<Option<Receipt>, Rejection> {
-        if draft.client_msg_id.is_empty() {
-            return Ok(None);
+    /// Whether this draft was sent before. What was sent too long ago is not looked for, wherever it
+    /// is by now: the answers do not depend on what is in memory.
+    fn retry_of(&self, sender: &UserId, draft: &Draft, old: &Old, now_ns: u64) -> Result<Retry, Rejection> {
+        let id = draft.client_msg_id.as_str();
+        if id.is_empty() {
+            return Ok(Retry::New);
         }
-        let Some(number) = self.participants.number_of(sender.as_str()) else { return Ok(None) };
-        let Some(msg_index) = self.history.find_retry(number, &draft.client_msg_id) else { return Ok(None) };
-        let first = self.history.message(msg_index).expect("a retry names a stored message");
-        if !first.erased && (first.msg != draft.msg || first.extra != draft.extra) {
+        let Some(number) = self.participants.number_of(sender.as_str()) else { return Ok(Retry::New) };
+        let mut first = self.history.find_retry(number, id);
+        let mut below = u32::MAX;
+        while first.is_none() {
+            let Some(candidate) = self.history.find_old_retry(number, id, below) else { break };
+            if candidate <= old.gone_through() {
+                // Only what is forgotten is ever gone.
+                break;
+            }
+            let Some(message) = old.message(candidate) else {
+                return Ok(Retry::Needs(Missing(candidate..=candidate)));
+            };
+            first = Some(candidate).filter(|_| message.sender == number && message.client_msg_id == id);
+            below = candidate;
+        }
+        match first.map(|msg_index| (msg_index, self.find(msg_index, old))) {
+            Some((msg_index, Found::Message(first))) => self.compare(msg_index, &first, draft, now_ns),
+            _ => Ok(Retry::New),
+        }
+    }
+
+    /// Of a message that was recalled, or is not kept, nothing may be left to compare with: its id alone
+    /// makes the retry.
+    fn compare(
+        &self,
+        msg_index: u32,
+        first: &Stored<'_>,
+        draft: &Draft,
+        now_ns: u64,
+    ) -> Result<Retry, Rejection> {
+        let timestamp_ns = first.timestamp_ns;
+        if !self.history.remembers(msg_index, timestamp_ns, now_ns) {
+            return Ok(Retry::New);
+        }
+        let is_gone = first.erased || first.recall_index != 0 || msg_index < self.history.kept_from();
+        if !is_gone && (first.msg != draft.msg || first.extra != draft.extra) {
             return Err(Rejection::ClientIdReused);
         }
-        Ok(Some(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true }))
+        Ok(Retry::Of(Receipt { msg_index, timestamp_ns, duplicate: true }))
+    }
+
+    /// The message with this index, in memory or in what was read for this call.
+    fn find<'s>(&'s self, msg_index: u32, old: &'s Old) -> Found<'s> {
+        if let Some(message) = self.history.message(msg_index) {
+            return Found::Message(message);
+        }
+        if msg_index == 0 || msg_index > self.history.newest_message() {
+            return Found::Absent;
+        }
+        let Some(mut message) = old.message(msg_index) else {
+            return Found::Missing(Missing(msg_index..=msg_index));
+        };
+        message.recall_index = self.history.recall_of(msg_index);
+        Found::Message(message)
     }
 
     /// Rules of a recall.
@@ -158,14 +240,21 @@ impl State {
         key: &'a ConversationKey,
         by: &'a UserId,
         msg_index: u32,
+        old: &Old,
         window: Option<Duration>,
         now_ns: u64,
     ) -> Result<Decision<'a, u32>, Rejection> {
         let membership = self.admit(by)?;
-        let Some(message) = self.history.message(msg_index) else {
-            return Err(self.no_such_message(msg_index, self.history.newest_message()));
+        let found = match msg_index < self.history.kept_from() {
+            true => Found::Absent,
+            false => self.find(msg_index, old),
         };
-        let sender = &self.participants.get(message.sender).user;
+        let message = match found {
+            Found::Message(message) => message,
+            Found::Missing(missing) => return Ok(Decision::Needs(missing)),
+            Found::Absent => return Err(self.no_such_message(msg_index, self.history.newest_message())),
+        };
+        let sender = self.sender_of(&message)?;
         let may_recall_any = membership.is_some_and(|m| m.duty != Duty::Member);
         if sender != by && !may_recall_any {
             return Err(Rejection::NotYourMessage);
@@ -210,25 +299,55 @@ impl State {
     }
 
     /// A page of what is durable and the user may read. `epoch` is left to the caller.
-    pub(crate) fn pull(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<Page, Rejection> {
-        let oldest = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+    pub(crate) fn pull(
+        &self,
+        user: &UserId,
+        pull: &Pull,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<Pulled, Rejection> {
+        let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        let oldest = readable_from.max(self.history.kept_from());
+        let indices = || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        if let Some(missing) = self.missing(indices(), old) {
+            return Ok(Pulled::Needs(missing));
+        }
         let mut page = Page::new(durable.messages, durable.recalls, oldest);
-        for index in walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages) {
-            self.push_message(&mut page, index, durable);
+        for index in indices() {
+            self.push_message(&mut page, index, old, durable)?;
         }
         for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
             page.recalls.push((index, msg_index));
         }
-        Ok(page)
+        Ok(Pulled::Page(page))
     }
 
-    fn push_message(&self, page: &mut Page, msg_index: u32, durable: Durable) {
-        let message = self.history.message(msg_index).expect("a durable message is in the history");
-        let sender = &self.participants.get(message.sender).user;
+    /// Those of the messages that are neither in memory nor in what was read.
+    fn missing(&self, indices: impl Iterator<Item = u32>, old: &Old) -> Option<Missing> {
+        let newest_old = self.history.newest_old();
+        let missing = indices.filter(|index| *index <= newest_old && old.message(*index).is_none());
+        missing.fold(None, |span, index| match span {
+            None => Some(Missing(index..=index)),
+            Some(Missing(span)) => Some(Missing(index.min(*span.start())..=index.max(*span.end()))),
+        })
+    }
+
+    fn push_message(
+        &self,
+        page: &mut Page,
+        msg_index: u32,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<(), Rejection> {
+        let Found::Message(message) = self.find(msg_index, old) else {
+            return Err(Rejection::Broken(format!("{} lacks message {msg_index}", self.key)));
+        };
+        let sender = self.sender_of(&message)?;
         // A recall that a crash could still take back must not be shown: until it is durable, the
-        // message is as it was.
-        let recalled = message.recall_index != 0 && message.recall_index <= durable.recalls;
+        // message is as it was. But a text that is gone already was taken by one that is durable.
+        let recalled =
+            message.recall_index != 0 && (message.recall_index <= durable.recalls || message.erased);
         let (msg, extra) = if recalled { ("", "") } else { (message.msg, message.extra) };
         let view = MessageView {
             msg_index,
@@ -239,6 +358,68 @@ impl State {
             sender: sender.as_str(),
         };
         page.push(sender.clone(), view);
+        Ok(())
+    }
+
+    /// Who sent a message. One that was read just now names a row that damage may have changed.
+    fn sender_of(&self, message: &Stored<'_>) -> Result<&UserId, Rejection> {
+        let row = self.participants.rows().get(message.sender as usize);
+        let absent = || Rejection::Broken(format!("{} lacks participant {}", self.key, message.sender));
+        row.map(|row| &row.user).ok_or_else(absent)
+    }
+
+    /// Whether `user` is in the conversation.
+    fn has(&self, user: &UserId) -> bool {
+        match &*self.key {
+            ConversationKey::Direct(first, second) => user == first || user == second,
+            ConversationKey::Group(_) => self.participants.membership_of(user).is_some(),
+        }
+    }
+
+    /// Where the conversation stands for `user`, with everything that was appended; `None` when they
+    /// are not in it or nothing has happened.
+    pub(crate) fn standing_of(&self, user: &UserId) -> Option<Standing> {
+        if !self.has_begun() || !self.has(user) {
+            return None;
+        }
+        let read_cursor = self.participants.of(user).map_or(0, |row| row.read_cursor);
+        let joined_ns = self.participants.membership_of(user).map_or(0, |membership| membership.joined_ns);
+        Some(Standing {
+            lsn: self.applied_lsn,
+            messages: self.history.newest_message(),
+            recalls: self.history.newest_recall(),
+            read_cursor,
+            unread: self.unread_behind(read_cursor),
+            timestamp_ns: self.newest_message_ns().unwrap_or(joined_ns),
+        })
+    }
+
+    /// Messages behind a read cursor that are not recalled. None is the reader's own: who sends has
+    /// read.
+    pub(crate) fn unread_behind(&self, read_cursor: u32) -> u32 {
+        self.history.newest_message() - read_cursor - self.history.recalled_behind(read_cursor)
+    }
+
+    /// When the newest message was sent.
+    pub(crate) fn newest_message_ns(&self) -> Option<u64> {
+        self.history.newest_message_ns()
+    }
+
+    /// The read cursors of everybody who is in.
+    pub(crate) fn read_cursors(&self, user: &UserId) -> Result<Vec<(UserId, u32)>, Rejection> {
+        self.admit(user)?;
+        let cursor_of = |user: &UserId| self.participants.of(user).map_or(0, |row| row.read_cursor);
+        Ok(match &*self.key {
+            ConversationKey::Direct(first, second) if first == second => {
+                vec![(first.clone(), cursor_of(first))]
+            }
+            ConversationKey::Direct(first, second) => {
+                vec![(first.clone(), cursor_of(first)), (second.clone(), cursor_of(second))]
+            }
+            ConversationKey::Group(_) => {
+                self.participants.members().map(|(_, row, _)| (row.user.clone(), row.read_cursor)).collect()
+            }
+        })
     }
 
     /// Takes over one record. Nothing is changed when it does not continue this state.
@@ -284,11 +465,14 @@ impl State {
                 self.inconsistent(format!("recall {} where {expected} comes next", recall.recall_index))
             );
         }
-        match self.history.message(recall.msg_index) {
-            Some(message) if message.recall_index == 0 => self.history.push_recall(recall.msg_index),
-            Some(_) => return Err(self.inconsistent(format!("message {} recalled twice", recall.msg_index))),
-            None => return Err(self.inconsistent(format!("recall of absent message {}", recall.msg_index))),
+        let RecallV1 { msg_index, .. } = *recall;
+        if msg_index == 0 || msg_index > self.history.newest_message() {
+            return Err(self.inconsistent(format!("recall of absent message {msg_index}")));
         }
+        if self.history.recall_of(msg_index) != 0 {
+            return Err(self.inconsistent(format!("message {msg_index} recalled twice")));
+        }
+        self.history.push_recall(msg_index);
         self.advance_time(recall.timestamp_ns);
         Ok(())
     }

@@ -28,6 +28,7 @@ pub(crate) fn accept<T>(
 ) -> Result<T, Rejection> {
     match decision? {
         Decision::Already(answer) => Ok(answer),
+        Decision::Needs(missing) => panic!("all of a test's history is in memory, but not {missing:?}"),
         Decision::Append(record, answer) => {
             let bytes = record.encode();
             let decoded = Record::decode(record.kind(), &bytes).expect("what was encoded decodes");
@@ -47,13 +48,13 @@ pub(crate) fn send(
     now_ns: u64,
 ) -> Result<Receipt, Rejection> {
     let (key, sender) = (state.key.clone(), user(sender));
-    let decision = state.send(&key, &sender, draft, now_ns);
+    let decision = state.send(&key, &sender, draft, Old::NONE, now_ns);
     accept(state, decision)
 }
 
 pub(crate) fn recall(state: &mut State, by: &str, msg_index: u32) -> Result<u32, Rejection> {
     let (key, by) = (state.key.clone(), user(by));
-    let decision = state.recall(&key, &by, msg_index, None, 0);
+    let decision = state.recall(&key, &by, msg_index, Old::NONE, None, 0);
     accept(state, decision)
 }
 
@@ -65,6 +66,14 @@ fn ack(state: &mut State, by: &str, msg_index: u32) -> Result<(), Rejection> {
 
 pub(crate) fn everything(state: &State) -> Durable {
     Durable { messages: state.history.newest_message(), recalls: state.history.newest_recall() }
+}
+
+/// A pull of a conversation that is in memory as a whole.
+pub(crate) fn pull(state: &State, user: &UserId, pull: &Pull, durable: Durable) -> Result<Page, Rejection> {
+    match state.pull(user, pull, Old::NONE, durable)? {
+        Pulled::Page(page) => Ok(page),
+        Pulled::Needs(missing) => panic!("all of a test's history is in memory, but not {missing:?}"),
+    }
 }
 
 pub(crate) fn pull_all(direction: Direction, start: u32) -> Pull {
@@ -131,11 +140,11 @@ fn a_recall_after_the_window_is_refused_but_a_repeated_one_is_not() {
     let window = Duration::from_secs(60);
     let late = window.as_nanos() as u64 + 1;
     let (key, alice) = (state.key.clone(), user("alice"));
-    let refused = state.recall(&key, &alice, 1, Some(window), late);
+    let refused = state.recall(&key, &alice, 1, Old::NONE, Some(window), late);
     assert_eq!(refused, Err(Rejection::RecallWindowPassed { window }));
-    let in_time = state.recall(&key, &alice, 1, Some(window), late - 1);
+    let in_time = state.recall(&key, &alice, 1, Old::NONE, Some(window), late - 1);
     assert_eq!(accept(&mut state, in_time), Ok(1));
-    let again = state.recall(&key, &alice, 1, Some(window), late);
+    let again = state.recall(&key, &alice, 1, Old::NONE, Some(window), late);
     assert_eq!(again, Ok(Decision::Already(1)));
 }
 
@@ -162,7 +171,7 @@ fn nothing_is_shown_beyond_the_durable_head() {
     }
     recall(&mut state, "alice", 1).expect("own message");
     let durable = Durable { messages: 2, recalls: 0 };
-    let page = state.pull(&user("bob"), &pull_all(Direction::After, 1), durable).expect("a page");
+    let page = pull(&state, &user("bob"), &pull_all(Direction::After, 1), durable).expect("a page");
     assert_eq!(texts(&page), [(1, "one".into()), (2, "two".into())]);
     assert_eq!(page.messages().map(|m| m.recall_index).max(), Some(0));
     assert!(page.recalls.is_empty());
@@ -170,7 +179,7 @@ fn nothing_is_shown_beyond_the_durable_head() {
     let (key, bob) = (state.key.clone(), user("bob"));
     let unread = state.ack(&key, &bob, 3, durable);
     assert_eq!(unread, Err(Rejection::NoSuchMessage { asked: 3, newest: 2 }));
-    let page = state.pull(&bob, &pull_all(Direction::After, 1), everything(&state)).expect("a page");
+    let page = pull(&state, &bob, &pull_all(Direction::After, 1), everything(&state)).expect("a page");
     assert_eq!(texts(&page)[0], (1, String::new()));
     assert_eq!(page.recalls, [(1, 1)]);
 }
@@ -336,8 +345,8 @@ fn reload(state: &State) -> State {
 fn check_pull(state: &State, model: &Model, before: bool, starts: (u32, u32), count: u32) {
     let direction = if before { Direction::Before } else { Direction::After };
     let (start_msg_index, start_recall_index) = starts;
-    let pull = Pull { direction, start_msg_index, start_recall_index, count, wait: Duration::ZERO };
-    let page = state.pull(&user("bob"), &pull, everything(state)).expect("a direct conversation");
+    let wanted = Pull { direction, start_msg_index, start_recall_index, count, wait: Duration::ZERO };
+    let page = pull(state, &user("bob"), &wanted, everything(state)).expect("a direct conversation");
     let newest = (model.messages.len() as u32, model.recalls.len() as u32);
     let messages: Vec<_> = page.messages().map(|m| (m.msg_index, m.msg, m.recall_index, m.sender)).collect();
     let expected: Vec<_> = Model::indices(before, starts.0, count, newest.0)
@@ -407,6 +416,6 @@ proptest! {
 #[test]
 fn a_group_id_that_nobody_created_is_no_group() {
     let state = State::new(ConversationKey::Group(GroupId::parse("g").expect("a valid id")));
-    let page = state.pull(&user("alice"), &pull_all(Direction::After, 1), everything(&state));
+    let page = pull(&state, &user("alice"), &pull_all(Direction::After, 1), everything(&state));
     assert_eq!(page, Err(Rejection::NoSuchGroup));
 }

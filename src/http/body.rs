@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::failure::Failure;
 
 /// Bodies up to this many bytes are read without asking: with 10,000 connections that is 80 MiB.
-const SMALL_BYTES: u64 = 8 * 1024;
+pub(super) const SMALL_BYTES: u64 = 8 * 1024;
 /// Most bytes of larger bodies that are being read or handled at a time, over all connections.
 const LARGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// What one permit stands for, in bytes: permits are 32 bits, and tokio's are fewer on small systems.
@@ -34,6 +34,16 @@ impl Reader {
     pub(super) fn new(limit_bytes: usize, patience: Duration) -> Self {
         let permits = usize::try_from(LARGE_BYTES_MAX / PERMIT_BYTES).expect("a small number");
         Self { limit_bytes: limit_bytes as u64, patience, large: Arc::new(Semaphore::new(permits)) }
+    }
+
+    /// Longest body, in bytes.
+    pub(super) fn limit_bytes(&self) -> usize {
+        usize::try_from(self.limit_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Longest time for one.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The whole body. A refusal leaves it unread in part: the connection cannot be used further.
@@ -72,7 +82,8 @@ impl Reader {
         tokio::time::timeout(self.patience, rest).await.unwrap_or(false)
     }
 
-    fn share(&self, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+    /// A part of the memory for bodies; none for a small one.
+    pub(super) fn share(&self, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
         if bytes <= SMALL_BYTES {
             return Ok(None);
         }
@@ -113,7 +124,8 @@ impl Reader {
         Ok(None)
     }
 
-    fn check(&self, bytes: usize) -> Result<(), Failure> {
+    /// Whether a body may be so long.
+    pub(super) fn check(&self, bytes: usize) -> Result<(), Failure> {
         if bytes as u64 > self.limit_bytes { Err(self.too_large()) } else { Ok(()) }
     }
 

@@ -6,8 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -17,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::Options;
 use super::drain::Drain;
+use super::response::Body;
 use super::wire::Wire;
 use crate::config::limits::{CONNECTION_BUFFER_BYTES_MAX, HEADER_BYTES_MAX};
 
@@ -41,15 +40,16 @@ impl Protocol {
         Self { http, options, drain }
     }
 
-    /// Answers the requests of a connection with `service` until it is closed.
+    /// Answers the requests of a connection with `service` until it is closed, or becomes something
+    /// else behind the answer of a 101.
     ///
     /// `has_unread` is set by the service when it leaves a body unread.
     pub(super) async fn run<S>(&self, stream: TcpStream, has_unread: Arc<AtomicBool>, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     {
         let wire = Wire::new(stream, self.options.write_timeout, has_unread);
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service));
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service).with_upgrades());
         let mut drain_begins = pin!(self.drain.begins());
         let (mut is_waiting, mut is_told) = (false, false);
         let closed = poll_fn(|cx| {

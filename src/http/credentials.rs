@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderName};
 
+use super::stream::handshake::subprotocol_tokens;
 use crate::auth::{Refusal, Verified, Verifier};
 use crate::message::Caller;
 
@@ -26,6 +27,18 @@ fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
         (Some(token), _) | (None, Some(token)) => Ok(token),
         (None, None) => Err(Refusal::Missing),
     }
+}
+
+/// Whom a request for a stream names: a browser can send its token only as a subprotocol.
+pub(super) fn of_stream(headers: &HeaderMap, verifier: &Verifier, now_s: u64) -> Result<Verified, Refusal> {
+    let mut tokens = subprotocol_tokens(headers);
+    let token = match (tokens.next(), tokens.next(), token(headers)) {
+        (None, _, token) => token?,
+        (Some(offered), None, Err(Refusal::Missing)) => offered,
+        (Some(offered), None, Ok(token)) if offered == token => token,
+        _ => return Err(Refusal::Malformed),
+    };
+    verifier.verify(token, now_s)
 }
 
 /// The value of a header that may be there once.

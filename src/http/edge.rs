@@ -1,7 +1,7 @@
 //! The public API on a listener.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use super::drain::Drain;
 use super::exchange::{self, Connection};
 use super::listener;
 use super::rate::Limiter;
+use super::stream;
 use crate::auth::Verifier;
 use crate::conversation::Conversations;
 use crate::telemetry::Metrics;
@@ -27,6 +28,7 @@ pub struct Edge {
     pub(super) metrics: Arc<Metrics>,
     pub(super) limiter: Option<Limiter>,
     pub(super) bodies: body::Reader,
+    pub(super) streams: stream::Streams,
     pub(super) drain: Drain,
 }
 
@@ -51,10 +53,12 @@ impl Edge {
             metrics,
             limiter: options.rate.map(Limiter::new),
             bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
+            streams: stream::Streams::new(&options),
             drain: drain.clone(),
         });
+        let connections = options.connections;
         let protocol = Arc::new(Protocol::new(options, drain.clone()));
-        tokio::spawn(listener::accept(listener, options.connections, drain, move |stream, permit| {
+        tokio::spawn(listener::accept(listener, connections, drain, move |stream, permit| {
             let (edge, protocol) = (edge.clone(), protocol.clone());
             tokio::spawn(async move {
                 let _open = OpenConnection::count(&edge.metrics);
@@ -63,9 +67,16 @@ impl Edge {
                     edge: edge.clone(),
                     last_caller: LastCaller::default(),
                     has_unread: has_unread.clone(),
+                    becomes: Mutex::new(None),
                 });
-                let service = service_fn(move |request| exchange::answer(connection.clone(), request));
+                let answering = connection.clone();
+                let service = service_fn(move |request| exchange::answer(answering.clone(), request));
                 protocol.run(stream, has_unread, service).await;
+                let becomes = connection.becomes.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(pending) = becomes {
+                    drop(connection);
+                    stream::run(pending).await;
+                }
                 drop(permit);
             });
         }))

@@ -1,12 +1,10 @@
 //! One request and its answer on the public API, from head to status.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, Version, header};
@@ -15,8 +13,9 @@ use super::credentials::LastCaller;
 use super::edge::Edge;
 use super::encoding::{self, BodyEncoding, ReplyEncoding};
 use super::failure::Failure;
-use super::response::Answer;
+use super::response::{Answer, Body};
 use super::routes;
+use super::stream;
 use crate::message::{Caller, Rejection};
 use crate::telemetry::{Metrics, Verb};
 
@@ -26,6 +25,8 @@ pub(super) struct Connection {
     pub(super) last_caller: LastCaller,
     /// Set when the connection ends with a body unread: tells the wire to linger.
     pub(super) has_unread: Arc<AtomicBool>,
+    /// The WebSocket that this connection becomes behind its last answer.
+    pub(super) becomes: Mutex<Option<stream::Pending>>,
 }
 
 /// What the head of a request says, once it may go on.
@@ -39,11 +40,16 @@ pub(super) struct Call {
 pub(super) async fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     let started = Instant::now();
     let _in_flight = InFlight::begin(&connection.edge.metrics);
+    let verb = routes::verb(request.uri().path());
+    if verb == Verb::Stream {
+        let answer = connection.stream(request).await;
+        connection.edge.metrics.request(verb, answer.code, started.elapsed());
+        return Ok(answer.response);
+    }
     let (head, body) = request.into_parts();
-    let verb = routes::verb(head.uri.path());
     let answer = match admit(&connection, verb, &head) {
         Ok(call) => {
             // The head pins the buffer that the body is read into.
@@ -85,7 +91,7 @@ pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Fa
 
 fn check_route(verb: Verb, method: &Method) -> Result<(), Failure> {
     match verb {
-        Verb::Unknown => Err(Failure::UnknownPath),
+        Verb::Unknown | Verb::Resume => Err(Failure::UnknownPath),
         _ if method == Method::POST => Ok(()),
         _ => Err(Failure::WrongMethod { allow: "POST" }),
     }
@@ -97,12 +103,22 @@ pub(super) fn now_s() -> u64 {
 }
 
 impl Connection {
+    async fn stream(&self, request: Request<Incoming>) -> Answer {
+        let (answer, pending) = stream::answer(&self.edge, request).await;
+        if pending.is_some() {
+            // What a client still sends behind the end of a WebSocket is taken in for a moment too.
+            self.has_unread.store(true, Ordering::Relaxed);
+            *self.becomes.lock().unwrap_or_else(PoisonError::into_inner) = pending;
+        }
+        answer
+    }
+
     async fn call(&self, verb: Verb, call: &Call, body: Incoming) -> Answer {
         let body = match self.edge.bodies.read(body).await {
             Ok(body) => body,
             Err(failure) => return self.abandon(failure),
         };
-        match routes::dispatch(&self.edge, verb, call, &body.bytes).await {
+        match routes::dispatch(&self.edge, verb, &call.caller, call.body_encoding, &body.bytes).await {
             Ok(reply) => Answer::reply(reply, call.reply_encoding),
             Err(rejection) => {
                 let failure = Failure::Rejected(rejection);
@@ -129,10 +145,10 @@ impl Connection {
 }
 
 /// Counts a request as in flight as long as it lives, also when the client goes away.
-struct InFlight<'a>(&'a Metrics);
+pub(super) struct InFlight<'a>(&'a Metrics);
 
 impl<'a> InFlight<'a> {
-    fn begin(metrics: &'a Metrics) -> Self {
+    pub(super) fn begin(metrics: &'a Metrics) -> Self {
         metrics.in_flight.inc();
         Self(metrics)
     }

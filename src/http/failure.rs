@@ -19,6 +19,10 @@ pub(super) enum Failure {
     Rejected(Rejection),
     /// Nobody knows who calls.
     Unauthenticated(auth::Refusal),
+    /// A stream that is neither a WebSocket nor server-sent events.
+    NoStream,
+    /// The user has too many streams.
+    TooManyStreams { most: usize },
     /// The user makes too many calls.
     TooFast { wait: Duration },
     /// The path names no verb.
@@ -68,6 +72,15 @@ impl Failure {
             Self::Rejected(rejection) => rejected(rejection),
             Self::Unauthenticated(refusal) => no(StatusCode::UNAUTHORIZED, 10004, refusal.to_string()),
             Self::TooFast { wait } => too_fast(wait),
+            Self::NoStream => invalid(
+                StatusCode::UPGRADE_REQUIRED,
+                "ask for a WebSocket (Upgrade: websocket), or for events (Accept: text/event-stream)"
+                    .to_owned(),
+            ),
+            Self::TooManyStreams { most } => Verdict {
+                retry_after_ms: Some(UNAVAILABLE_RETRY_MS),
+                ..no(StatusCode::TOO_MANY_REQUESTS, 10009, format!("a user may have at most {most} streams"))
+            },
             Self::NoMemoryForBodies => rejected(Rejection::Overloaded),
             Self::UnknownPath => invalid(StatusCode::NOT_FOUND, "there is nothing at this path".to_owned()),
             Self::WrongMethod { allow } => {

@@ -5,9 +5,11 @@
 //! nobody asks here.
 //!
 //! ```text
-//! listener -> connection (hyper, wire) -> exchange -> routes -> chat | group -> conversations
-//!                                           |            |
+//! listener -> connection (hyper, wire) -> exchange -> routes -> chat | group | sync -> conversations
+//!                                           |            |                          ^
 //!                          credentials, rate, body    encoding: json | form | proto -> value, check
+//!                                           |                                       |
+//!                                         stream (WebSocket, server-sent events) ---+-> live
 //! ```
 
 pub mod admin;
@@ -32,6 +34,8 @@ mod reply;
 mod request;
 mod response;
 mod routes;
+mod stream;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -46,7 +50,7 @@ pub use edge::Edge;
 pub use ops::{Readiness, ReadinessProbe};
 
 /// How the edge treats its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Largest request body, in bytes.
     pub body_limit_bytes: usize,
@@ -58,6 +62,12 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Most open connections to the public API; further ones wait in the system's queue.
     pub connections: usize,
+    /// Origins whose pages may open streams, beside the server's own host; `*`: any.
+    pub origins: Vec<String>,
+    /// How often a silent stream is pinged; unanswered for twice as long, it is closed.
+    pub stream_ping: Duration,
+    /// Most bytes that wait for one stream before it is told to pull instead.
+    pub stream_queue_bytes: usize,
     /// Calls per second and user, which is also the burst.
     pub rate: Option<NonZeroU32>,
 }
@@ -70,6 +80,9 @@ impl From<&config::Serve> for Options {
             body_timeout: settings.body_timeout,
             write_timeout: settings.write_timeout,
             connections: settings.connections,
+            origins: settings.origins.clone(),
+            stream_ping: settings.stream_ping,
+            stream_queue_bytes: settings.stream_queue_bytes,
             rate: settings.rate,
         }
     }

@@ -4,9 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
@@ -17,7 +15,7 @@ use super::admin::{self, Admin};
 use super::connection::Protocol;
 use super::drain::Drain;
 use super::failure::Failure;
-use super::response::Answer;
+use super::response::{Answer, Body};
 use super::{Options, exchange, listener};
 use crate::config::limits::OPS_CONNECTIONS_MAX;
 use crate::telemetry::Metrics;
@@ -90,7 +88,7 @@ async fn answer(
     ops: Arc<Ops>,
     has_unread: Arc<AtomicBool>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     if request.uri().path().starts_with(admin::PREFIX) {
         return Ok(ops.admin.answer(request, &has_unread).await.response);
     }

@@ -5,7 +5,11 @@ use prost::Message as _;
 use super::encoding::ReplyEncoding;
 use super::json::{number, text};
 use super::proto;
-use crate::message::{Address, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt};
+use crate::message::{
+    Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
+};
+
+pub(super) mod chats;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// What a message takes beside its texts and its address: names, numbers, punctuation.
@@ -13,6 +17,8 @@ const MESSAGE_JSON_BYTES: usize = 160;
 /// What a recall, and what a member take at most beside ids.
 const RECALL_JSON_BYTES: usize = 24;
 const MEMBER_JSON_BYTES: usize = 64;
+/// What a conversation of a list takes beside the text of its newest message.
+const CHAT_JSON_BYTES: usize = 384;
 /// What any reply takes beside its lists.
 const REPLY_JSON_BYTES: usize = 160;
 
@@ -32,30 +38,43 @@ pub(super) enum Reply {
     GroupCreated(GroupId),
     Group(GroupInfo),
     Members(MembersPage),
+    Chats(ChatsPage),
+    Synced(Synced),
+    /// The read cursors of those who are in a conversation.
+    Acks(Vec<(UserId, u32)>),
+    /// Who of those asked for is connected.
+    Online(Vec<(UserId, bool)>),
 }
 
 impl Reply {
     /// The reply's bytes.
     pub(super) fn encode(self, encoding: ReplyEncoding) -> Vec<u8> {
         match encoding {
-            ReplyEncoding::Json => self.to_json(),
+            ReplyEncoding::Json => {
+                let mut out = Vec::with_capacity(self.json_bytes());
+                self.write_json(&mut out);
+                out
+            }
             ReplyEncoding::Protobuf => self.into_protobuf(),
         }
     }
 
-    fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.json_bytes());
+    /// Appends the reply as JSON.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Sent(receipt) => receipt_json(&mut out, receipt),
-            Self::Recalled { recall_index } => field(&mut out, b"{\"recall_index\":", *recall_index),
+            Self::Sent(receipt) => receipt_json(out, receipt),
+            Self::Recalled { recall_index } => field(out, b"{\"recall_index\":", *recall_index),
             Self::Done => out.push(b'{'),
-            Self::Page { page, at } => page_json(&mut out, page, at),
-            Self::GroupCreated(group) => text_field(&mut out, b"{\"group_id\":", group.as_str()),
-            Self::Group(info) => group_json(&mut out, info),
-            Self::Members(page) => members_json(&mut out, page),
+            Self::Page { page, at } => page_json(out, page, at),
+            Self::GroupCreated(group) => text_field(out, b"{\"group_id\":", group.as_str()),
+            Self::Group(info) => group_json(out, info),
+            Self::Members(page) => members_json(out, page),
+            Self::Chats(page) => chats::list_json(out, page),
+            Self::Synced(synced) => chats::sync_json(out, synced),
+            Self::Acks(acks) => chats::acks_json(out, acks),
+            Self::Online(online) => chats::online_json(out, online),
         }
         out.push(b'}');
-        out
     }
 
     /// Enough for any reply whose texts need few escapes; one growth for the others.
@@ -68,6 +87,10 @@ impl Reply {
                 page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES
             }
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
+            Self::Chats(page) => {
+                page.chats.iter().map(|(_, last)| CHAT_JSON_BYTES + last.text_bytes()).sum::<usize>()
+            }
+            Self::Synced(synced) => synced.chats.iter().map(|delta| chats::delta_bytes(&delta.page)).sum(),
             _ => 0,
         };
         REPLY_JSON_BYTES + lists
@@ -97,6 +120,10 @@ impl Reply {
             }
             .encode_to_vec(),
             Self::Members(page) => members_protobuf(page).encode_to_vec(),
+            Self::Chats(page) => chats::list_protobuf(page).encode_to_vec(),
+            Self::Synced(synced) => chats::sync_protobuf(synced).encode_to_vec(),
+            Self::Acks(acks) => chats::acks_protobuf(acks).encode_to_vec(),
+            Self::Online(online) => chats::online_protobuf(online).encode_to_vec(),
         }
     }
 }
@@ -107,7 +134,7 @@ fn seconds(timestamp_ns: u64) -> u32 {
 }
 
 /// `target` and `target_type`.
-fn address(at: &Address) -> (&str, &'static str) {
+pub(super) fn address(at: &Address) -> (&str, &'static str) {
     match at {
         Address::User(user) => (user.as_str(), "user"),
         Address::Group(group) => (group.as_str(), "group"),
@@ -115,18 +142,22 @@ fn address(at: &Address) -> (&str, &'static str) {
 }
 
 /// Appends `name`, which carries the punctuation around it, and a number.
-fn field(out: &mut Vec<u8>, name: &[u8], value: impl Into<u64>) {
+pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: impl Into<u64>) {
     out.extend_from_slice(name);
     number(out, value.into());
 }
 
-fn text_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+pub(super) fn text_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.extend_from_slice(name);
     text(out, value);
 }
 
 /// Appends what `write` writes for each element, with commas between.
-fn list<T>(out: &mut Vec<u8>, elements: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+pub(super) fn list<T>(
+    out: &mut Vec<u8>,
+    elements: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Vec<u8>, T),
+) {
     for (place, element) in elements.into_iter().enumerate() {
         if place > 0 {
             out.push(b',');
@@ -146,27 +177,40 @@ fn receipt_json(out: &mut Vec<u8>, receipt: &Receipt) {
 }
 
 fn page_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
-    // The same behind every message.
-    let (target, target_type) = address(at);
-    let mut addressed = Vec::with_capacity(target.len() + 64);
-    text_field(&mut addressed, b",\"target\":", target);
-    text_field(&mut addressed, b",\"target_type\":", target_type);
-    addressed.push(b'}');
+    out.push(b'{');
+    rows_json(out, page, at);
+    field(out, b",\"max_msg_index\":", page.max_msg_index);
+    field(out, b",\"max_recall_index\":", page.max_recall_index);
+    field(out, b",\"min_msg_index\":", page.min_msg_index);
+    field(out, b",\"epoch\":", page.epoch);
+}
 
-    out.extend_from_slice(b"{\"msgs\":[");
+/// `msgs` and `recalls`.
+fn rows_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
+    // The same behind every message.
+    let addressed = addressed(at);
+    out.extend_from_slice(b"\"msgs\":[");
     list(out, page.messages(), |out, message| message_json(out, &message, &addressed));
     out.extend_from_slice(b"],\"recalls\":{");
     list(out, &page.recalls, |out, (recall_index, msg_index)| {
         field(out, b"\"", *recall_index);
         field(out, b"\":", *msg_index);
     });
-    field(out, b"},\"max_msg_index\":", page.max_msg_index);
-    field(out, b",\"max_recall_index\":", page.max_recall_index);
-    field(out, b",\"min_msg_index\":", page.min_msg_index);
-    field(out, b",\"epoch\":", page.epoch);
+    out.push(b'}');
 }
 
-fn message_json(out: &mut Vec<u8>, message: &MessageView<'_>, addressed: &[u8]) {
+/// The end of every `msg_info` of a conversation: how the reader addresses it.
+pub(super) fn addressed(at: &Address) -> Vec<u8> {
+    let (target, target_type) = address(at);
+    let mut addressed = Vec::with_capacity(target.len() + 64);
+    text_field(&mut addressed, b",\"target\":", target);
+    text_field(&mut addressed, b",\"target_type\":", target_type);
+    addressed.push(b'}');
+    addressed
+}
+
+/// Appends a `msg_info`; `addressed` is its end.
+pub(super) fn message_json(out: &mut Vec<u8>, message: &MessageView<'_>, addressed: &[u8]) {
     field(out, b"{\"msg_index\":", message.msg_index);
     field(out, b",\"recall_index\":", message.recall_index);
     text_field(out, b",\"msg\":", message.msg);
@@ -196,6 +240,17 @@ fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
 }
 
 fn page_protobuf(page: &Page, at: &Address) -> proto::PullResp {
+    proto::PullResp {
+        msgs: messages_protobuf(page, at),
+        recalls: page.recalls.iter().copied().collect(),
+        max_msg_index: page.max_msg_index,
+        max_recall_index: page.max_recall_index,
+        min_msg_index: page.min_msg_index,
+        epoch: page.epoch,
+    }
+}
+
+fn messages_protobuf(page: &Page, at: &Address) -> Vec<proto::MsgInfo> {
     let (target, target_type) = address(at);
     let message = |message: MessageView<'_>| proto::MsgInfo {
         msg_index: message.msg_index,
@@ -207,14 +262,7 @@ fn page_protobuf(page: &Page, at: &Address) -> proto::PullResp {
         target: target.to_owned(),
         target_type: target_type.to_owned(),
     };
-    proto::PullResp {
-        msgs: page.messages().map(message).collect(),
-        recalls: page.recalls.iter().copied().collect(),
-        max_msg_index: page.max_msg_index,
-        max_recall_index: page.max_recall_index,
-        min_msg_index: page.min_msg_index,
-        epoch: page.epoch,
-    }
+    page.messages().map(message).collect()
 }
 
 fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {

@@ -22,7 +22,7 @@ pub(super) fn decode<'a, R: Request<'a>>(encoding: BodyEncoding, body: &'a [u8])
 }
 
 /// An object, not the array that serde would take for a struct as well.
-fn from_json<'a, R: Request<'a>>(body: &'a [u8]) -> Result<R, Rejection> {
+pub(super) fn from_json<'a, R: Deserialize<'a>>(body: &'a [u8]) -> Result<R, Rejection> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Rejection::Invalid("the body must be a JSON object".to_owned()));
     }

@@ -1,20 +1,24 @@
 //! Outcomes to responses: the only place where a status and a body are put together.
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http_body_util::{Either, Full};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::encoding::ReplyEncoding;
 use super::failure::{Failure, Verdict};
 use super::json;
 use super::reply::Reply;
+use super::stream::Events;
 use crate::telemetry::SUCCESS;
+
+/// A whole body, or events as they happen.
+pub(super) type Body = Either<Full<Bytes>, Events>;
 
 /// A response, and the code it is counted under.
 pub(super) struct Answer {
     pub(super) code: u32,
-    pub(super) response: Response<Full<Bytes>>,
+    pub(super) response: Response<Body>,
 }
 
 impl Answer {
@@ -25,6 +29,11 @@ impl Answer {
             ReplyEncoding::Protobuf => HeaderValue::from_static("application/x-protobuf"),
         };
         Self { code: SUCCESS, response: response(StatusCode::OK, content_type, reply.encode(encoding)) }
+    }
+
+    /// A success that is no reply of a verb.
+    pub(super) fn success(response: Response<Body>) -> Self {
+        Self { code: SUCCESS, response }
     }
 
     /// An error: JSON whatever the request asked for, because that is what existing clients parse.
@@ -39,6 +48,9 @@ impl Answer {
         }
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if verdict.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         if verdict.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -59,8 +71,8 @@ impl Answer {
     }
 }
 
-fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
@@ -68,16 +80,21 @@ fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes
 
 fn error(verdict: &Verdict) -> Vec<u8> {
     let mut out = Vec::with_capacity(verdict.msg.len() + 64);
+    error_json(&mut out, verdict);
+    out
+}
+
+/// Appends an error as every client parses it.
+pub(super) fn error_json(out: &mut Vec<u8>, verdict: &Verdict) {
     out.extend_from_slice(b"{\"code\":");
-    json::number(&mut out, verdict.code.into());
+    json::number(out, verdict.code.into());
     out.extend_from_slice(b",\"msg\":");
-    json::text(&mut out, &verdict.msg);
+    json::text(out, &verdict.msg);
     if let Some(milliseconds) = verdict.retry_after_ms {
         out.extend_from_slice(b",\"retry_after_ms\":");
-        json::number(&mut out, milliseconds);
+        json::number(out, milliseconds);
     }
     out.push(b'}');
-    out
 }
 
 #[cfg(test)]

@@ -2,47 +2,92 @@
 
 use super::chat;
 use super::edge::Edge;
-use super::exchange::Call;
+use super::encoding::BodyEncoding;
 use super::group;
 use super::reply::Reply;
 use super::request::decode;
-use crate::message::Rejection;
+use super::sync;
+use crate::message::{Caller, Rejection};
 use crate::telemetry::Verb;
 
 /// The verb at a path.
 pub(super) fn verb(path: &str) -> Verb {
-    match path {
-        "/im.chat/send" => Verb::Send,
-        "/im.chat/recall" => Verb::Recall,
-        "/im.chat/ack" => Verb::Ack,
-        "/im.chat/pull" => Verb::Pull,
-        "/im.group/create" => Verb::GroupCreate,
-        "/im.group/info" => Verb::GroupInfo,
-        "/im.group/members" => Verb::GroupMembers,
-        "/im.group/add" => Verb::GroupAdd,
-        "/im.group/kick" => Verb::GroupKick,
-        "/im.group/leave" => Verb::GroupLeave,
+    if let Some(name) = path.strip_prefix("/im.chat/") {
+        return chat_verb(name);
+    }
+    path.strip_prefix("/im.group/").map_or(Verb::Unknown, group_verb)
+}
+
+/// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`;
+/// and `resume`, which only streams have.
+pub(super) fn verb_of_method(method: &str) -> Verb {
+    let group = method.strip_prefix("group.").or_else(|| method.strip_prefix("im.group/"));
+    match (method, group) {
+        ("resume", _) => Verb::Resume,
+        (_, Some(name)) => group_verb(name),
+        (method, None) => match chat_verb(method.strip_prefix("im.chat/").unwrap_or(method)) {
+            Verb::Stream => Verb::Unknown,
+            verb => verb,
+        },
+    }
+}
+
+fn chat_verb(name: &str) -> Verb {
+    match name {
+        "send" => Verb::Send,
+        "recall" => Verb::Recall,
+        "ack" => Verb::Ack,
+        "pull" => Verb::Pull,
+        "list" => Verb::List,
+        "sync" => Verb::Sync,
+        "acks" => Verb::Acks,
+        "signal" => Verb::Signal,
+        "online" => Verb::Online,
+        "stream" => Verb::Stream,
+        _ => Verb::Unknown,
+    }
+}
+
+fn group_verb(name: &str) -> Verb {
+    match name {
+        "create" => Verb::GroupCreate,
+        "info" => Verb::GroupInfo,
+        "members" => Verb::GroupMembers,
+        "add" => Verb::GroupAdd,
+        "kick" => Verb::GroupKick,
+        "leave" => Verb::GroupLeave,
         _ => Verb::Unknown,
     }
 }
 
 /// Makes the call that a request asks for.
-pub(super) async fn dispatch(edge: &Edge, verb: Verb, call: &Call, body: &[u8]) -> Result<Reply, Rejection> {
+pub(super) async fn dispatch(
+    edge: &Edge,
+    verb: Verb,
+    caller: &Caller,
+    encoding: BodyEncoding,
+    body: &[u8],
+) -> Result<Reply, Rejection> {
     let conversations = &edge.conversations;
-    let Call { caller, body_encoding, .. } = call;
-    let encoding = *body_encoding;
     match verb {
         Verb::Send => chat::send(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Recall => chat::recall(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Ack => chat::ack(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::List => sync::list(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::Sync => sync::sync(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::Acks => sync::acks(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::Signal => sync::signal(conversations, &caller.user, sync::decode_signal(encoding, body)?).await,
+        Verb::Online => sync::online(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::GroupCreate => group::create(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupInfo => group::info(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupMembers => group::members(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupAdd => group::add(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupKick => group::kick(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupLeave => group::leave(conversations, caller, decode(encoding, body)?).await,
-        // Refused before its body was read.
-        Verb::Unknown => Err(Rejection::Invalid("there is nothing at this path".to_owned())),
+        // Refused, or taken by the streams, before its body was read.
+        Verb::Stream | Verb::Resume | Verb::Unknown => {
+            Err(Rejection::Invalid("there is nothing at this path".to_owned()))
+        }
     }
 }

@@ -37,6 +37,9 @@ fn options() -> Options {
         body_timeout: PATIENCE,
         write_timeout: PATIENCE,
         connections: 100,
+        origins: Vec::new(),
+        stream_ping: PATIENCE,
+        stream_queue_bytes: 1024 * 1024,
         rate: None,
     }
 }

@@ -94,7 +94,7 @@ fn publish(unfinished: &Path, file: &Path) -> Result<(), Error> {
 }
 
 fn export_one(reader: &Reader, key: &ConversationKey, out: &mut dyn Write) -> Result<(), Error> {
-    match reader.archive().load(key)? {
+    match reader.archive().load_whole(key)? {
         Some(resident) => write(&resident.state, out).and_then(|()| out.flush()).map_err(Error::Output),
         None => Err(Error::Refused(format!("{} has no {key}", reader.data.root().display()))),
     }
@@ -111,7 +111,7 @@ fn export_all(reader: &Reader, out: &mut dyn Write, complaints: &mut dyn Write) 
         keys.extend(found.keys);
     }
     for key in keys {
-        match archive.load(&key) {
+        match archive.load_whole(&key) {
             Ok(Some(resident)) => write(&resident.state, out).map_err(Error::Output)?,
             Ok(None) => {}
             Err(why) => {

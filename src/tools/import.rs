@@ -19,10 +19,10 @@ use super::transcript::{
 };
 use crate::config::limits::{BODY_BYTES, CLIENT_MSG_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX};
 use crate::conversation::Place;
-use crate::conversation::checkpoint::meta_of;
 use crate::conversation::chunk::{self, Saved};
 use crate::conversation::history::Stored;
 use crate::conversation::participants::{Membership, Participant};
+use crate::conversation::people::ConversationPack;
 use crate::conversation::record::encode_key;
 use crate::conversation::recovery::{Recovered, recover};
 use crate::conversation::state::{GroupFacts, State};
@@ -134,7 +134,7 @@ struct Import<'a> {
     place: &'a Place,
     recovered: &'a Recovered,
     next_number: u64,
-    pack: Option<PackWriter>,
+    pack: Option<ConversationPack>,
     /// Finished, and named by no manifest yet.
     packs: Vec<PackInfo>,
     seen: HashSet<u128>,
@@ -219,10 +219,11 @@ impl<'a> Import<'a> {
             None => self.begin_pack()?,
         };
         let key = encode_key(&state.key);
-        let (mut saved, mut complete) = (Saved::default(), false);
+        let before = Saved { messages: state.history.newest_old(), recalls: 0 };
+        let (mut saved, mut complete) = (before, false);
         while !complete {
             for chunk in chunk::encode_next(state, saved) {
-                pack.add(&meta_of(&chunk, key.clone()), &chunk.payload)?;
+                pack.add(&key, &chunk)?;
                 (saved, complete) = (chunk.summary.after(), chunk.complete);
             }
         }
@@ -233,10 +234,11 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    fn begin_pack(&mut self) -> Result<PackWriter, snapshot::Error> {
+    fn begin_pack(&mut self) -> Result<ConversationPack, snapshot::Error> {
         let Place { disk, tmp_dir, snap_dir, store, .. } = self.place;
         let number = self.take_number();
-        PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, number)
+        let pack = PackWriter::create(disk.clone(), tmp_dir, snap_dir, *store, number)?;
+        Ok(ConversationPack::new(pack, *store))
     }
 
     fn take_number(&mut self) -> u64 {
@@ -272,6 +274,8 @@ struct Builder {
     recalls: u32,
     /// Whether the line said which rolling hash it has.
     has_hash: bool,
+    /// The oldest message that is kept.
+    min_msg_index: u32,
     /// What the messages say of the recalls that are to come.
     recalled: HashSet<(u32, u32)>,
 }
@@ -291,10 +295,24 @@ impl Builder {
             state.hash = hash_of(hash)?;
         }
         let (has_hash, recalled) = (line.hash.is_some(), HashSet::new());
-        Ok(Self { state, messages: line.messages, recalls: line.recalls, has_hash, recalled })
+        let ConversationLine { messages, recalls, min_msg_index, .. } = *line;
+        if min_msg_index == 0 || min_msg_index - 1 > messages {
+            return Err(format!("min_msg_index {min_msg_index} of {messages} messages"));
+        }
+        Ok(Self { state, messages, recalls, has_hash, min_msg_index, recalled })
+    }
+
+    /// Begins behind what retention took; the messages that come are `from` on.
+    fn begin_behind(&mut self, from: u32) {
+        let history = &mut self.state.history;
+        if history.newest_message() == 0 && history.newest_recall() == 0 {
+            history.begin_behind(from.min(self.min_msg_index).saturating_sub(1));
+            history.keep_from(self.min_msg_index);
+        }
     }
 
     fn message(&mut self, line: &MessageLine<'_>) -> Result<(), String> {
+        self.begin_behind(line.msg_index);
         let expected = u64::from(self.state.history.newest_message()) + 1;
         if u64::from(line.msg_index) != expected {
             return Err(format!("msg_index {} where {expected} comes next", line.msg_index));
@@ -302,11 +320,12 @@ impl Builder {
         if self.state.history.newest_recall() != 0 {
             return Err("a message behind the recalls".into());
         }
-        check_texts(line)?;
+        let is_hollow = line.msg_index < self.min_msg_index;
+        check_texts(line, is_hollow)?;
         let sender = self.state.participants.number_of(&line.sender);
         let sender = sender.ok_or_else(|| format!("sender {:?} is no participant", line.sender))?;
-        let erased = line.recall_index != 0;
-        if erased {
+        let erased = line.recall_index != 0 || is_hollow;
+        if line.recall_index != 0 {
             self.recalled.insert((line.recall_index, line.msg_index));
         }
         let (timestamp_ns, client_msg_id) = (line.timestamp_ns, &*line.client_msg_id);
@@ -324,11 +343,14 @@ impl Builder {
     }
 
     fn recall(&mut self, line: &RecallLine) -> Result<(), String> {
+        self.begin_behind(self.min_msg_index);
         let expected = u64::from(self.state.history.newest_recall()) + 1;
         if u64::from(line.recall_index) != expected {
             return Err(format!("recall_index {} where {expected} comes next", line.recall_index));
         }
-        if !self.recalled.remove(&(line.recall_index, line.msg_index)) {
+        let is_gone = line.msg_index > 0 && line.msg_index <= self.state.history.newest_old();
+        let is_new = !is_gone || self.state.history.recall_of(line.msg_index) == 0;
+        if !is_new || !is_gone && !self.recalled.remove(&(line.recall_index, line.msg_index)) {
             return Err(format!("message {} does not name this recall", line.msg_index));
         }
         self.state.history.push_recall(line.msg_index);
@@ -336,6 +358,7 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<State, String> {
+        self.begin_behind(self.min_msg_index);
         let told = (self.state.history.newest_message(), self.state.history.newest_recall());
         if told != (self.messages, self.recalls) || !self.recalled.is_empty() {
             let announced = (self.messages, self.recalls);
@@ -395,12 +418,15 @@ fn membership(line: &MemberLine) -> Result<Membership, String> {
 }
 
 /// The limits that a send is held to.
-fn check_texts(line: &MessageLine<'_>) -> Result<(), String> {
+fn check_texts(line: &MessageLine<'_>, is_hollow: bool) -> Result<(), String> {
     let (is_recalled, bytes) = (line.recall_index != 0, line.msg.len() + line.extra.len());
     if is_recalled && bytes > 0 {
         return Err("a recalled message has no text".into());
     }
-    if !is_recalled && line.msg.is_empty() {
+    if is_hollow && bytes > 0 {
+        return Err("a message that is not kept has no text".into());
+    }
+    if !is_recalled && !is_hollow && line.msg.is_empty() {
         return Err("msg: must not be empty".into());
     }
     if bytes as u64 > *BODY_BYTES.end() {

@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::Error;
 use super::reader::Reader;
+use crate::conversation::people::is_block;
 use crate::disk::Real;
-use crate::snapshot;
+use crate::snapshot::{self, PackReader};
 use crate::wal::Checked;
 
 /// How many of the largest conversations are named.
@@ -70,6 +71,8 @@ struct Pack {
     file: PathBuf,
     chunks: u64,
     bytes: u64,
+    /// Of these, what the blocks take that say who is in which conversation.
+    people_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +133,7 @@ fn snapshot_of(reader: &Reader) -> Snapshot {
         file: pack.path().to_path_buf(),
         chunks: pack.info().chunks,
         bytes: pack.info().bytes,
+        people_bytes: people_bytes(pack),
     });
     let packs: Vec<_> = packs.collect();
     let manifests = reader.images.iter().map(|image| Manifest {
@@ -138,6 +142,10 @@ fn snapshot_of(reader: &Reader) -> Snapshot {
         covers_lsn: image.manifest.replay_after_lsn,
     });
     Snapshot { bytes: packs.iter().map(|pack| pack.bytes).sum(), manifests: manifests.collect(), packs }
+}
+
+fn people_bytes(pack: &PackReader) -> u64 {
+    pack.entries().iter().filter(|entry| is_block(entry)).map(|entry| u64::from(entry.bytes)).sum()
 }
 
 /// The conversations that take the most, largest first.
@@ -170,8 +178,8 @@ impl Inspection {
         for Manifest { file, packs, covers_lsn } in &self.snapshot.manifests {
             writeln!(out, "  {} packs={packs} covers={covers_lsn}", file.display())?;
         }
-        for Pack { file, chunks, bytes } in &self.snapshot.packs {
-            writeln!(out, "  {} chunks={chunks} bytes={bytes}", file.display())?;
+        for Pack { file, chunks, bytes, people_bytes } in &self.snapshot.packs {
+            writeln!(out, "  {} chunks={chunks} bytes={bytes} people={people_bytes}", file.display())?;
         }
         writeln!(out, "chat conversations={} messages={}", self.conversations, self.messages)?;
         for Large { conversation, bytes } in &self.largest {

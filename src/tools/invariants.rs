@@ -4,7 +4,9 @@
 //! by whoever loads a conversation. Here is the rest: what single records cannot show, and what a later version, a
 //! repair by hand or an import could get wrong.
 
-use crate::conversation::history::Stored;
+use std::collections::HashMap;
+
+use crate::conversation::history::{self, Stored};
 use crate::conversation::state::State;
 use crate::message::{ConversationKey, Duty};
 
@@ -19,7 +21,7 @@ pub(super) fn broken(state: &State) -> Vec<String> {
 }
 
 fn messages(state: &State, broken: &mut Vec<String>) {
-    let mut newest_ns = 0;
+    let (mut newest_ns, mut ids) = (0, Ids::new());
     for (index, message) in all_messages(state) {
         if message.timestamp_ns < newest_ns {
             broken.push(format!("message {index} is older than the one before"));
@@ -32,14 +34,13 @@ fn messages(state: &State, broken: &mut Vec<String>) {
             Some(_) => {}
             None => broken.push(format!("message {index} has no sender")),
         }
-        if message.erased != (message.recall_index != 0) {
+        // What is not kept may be there for its id only.
+        if index >= state.history.kept_from() && message.erased != (message.recall_index != 0) {
             broken.push(format!(
                 "the text of message {index} is gone without a recall, or there in spite of one"
             ));
         }
-        if !message.client_msg_id.is_empty()
-            && state.history.find_retry(message.sender, message.client_msg_id) != Some(index)
-        {
+        if shares_its_id(&mut ids, index, &message) {
             broken.push(format!("message {index} shares its client_msg_id with another of its sender"));
         }
     }
@@ -48,9 +49,25 @@ fn messages(state: &State, broken: &mut Vec<String>) {
     }
 }
 
+/// Under which ids which messages were sent, the newest of each.
+type Ids<'a> = HashMap<(u32, &'a str), u32>;
+
+/// Whether an earlier message of its sender has the same id and is so near that this one should have been taken for a
+/// retry. How old the earlier one was does not count: that was for a clock to say.
+fn shares_its_id<'a>(ids: &mut Ids<'a>, index: u32, message: &Stored<'a>) -> bool {
+    let near = history::Options::default().retry_messages;
+    let id = message.client_msg_id;
+    let earlier = if id.is_empty() { None } else { ids.insert((message.sender, id), index) };
+    earlier.is_some_and(|earlier| index - earlier <= near)
+}
+
 fn recalls(state: &State, broken: &mut Vec<String>) {
     for recall_index in 1..=state.history.newest_recall() {
         let msg_index = state.history.recalled_by(recall_index).unwrap_or(0);
+        if msg_index <= state.history.newest_old() && msg_index > 0 {
+            // Retention took the message.
+            continue;
+        }
         let names_back = state.history.message(msg_index).is_some_and(|it| it.recall_index == recall_index);
         if !names_back {
             broken.push(format!("recall {recall_index} and message {msg_index} contradict each other"));
@@ -114,7 +131,10 @@ pub(super) fn difference(a: &State, b: &State) -> Option<String> {
     if a.participants.rows() != b.participants.rows() || a.group != b.group {
         return Some("participants".into());
     }
-    if let Some(index) = (1..=heads(a).0).find(|index| a.history.message(*index) != b.history.message(*index))
+    // Retention may have taken more of one than of the other.
+    let kept_from = a.history.kept_from().max(b.history.kept_from());
+    if let Some(index) =
+        (kept_from..=heads(a).0).find(|index| a.history.message(*index) != b.history.message(*index))
     {
         return Some(format!("message {index}"));
     }

@@ -16,6 +16,7 @@ use crate::message::{Address, Caller, Draft, GroupId, UserId};
 use crate::telemetry::Metrics;
 
 mod copying;
+mod people;
 mod transfer;
 mod verifying;
 

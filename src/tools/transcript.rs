@@ -38,6 +38,9 @@ pub(super) struct ConversationLine<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) group: Option<GroupLine<'a>>,
     pub(super) messages: u32,
+    /// The oldest message that is kept. Lines of older ones may come: their ids tell retries.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(super) min_msg_index: u32,
     pub(super) recalls: u32,
     #[serde(with = "decimal")]
     pub(super) last_timestamp_ns: u64,
@@ -110,6 +113,14 @@ pub(super) struct RecallLine {
     pub(super) msg_index: u32,
 }
 
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
 /// Shows every line of a conversation to `write`, in their order.
 pub(super) fn lines<E>(
     state: &State,
@@ -117,7 +128,7 @@ pub(super) fn lines<E>(
     write: &mut dyn FnMut(&Line<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     write(&Line::Conversation(Box::new(conversation_line(state, hash))))?;
-    for msg_index in 1..=state.history.newest_message() {
+    for msg_index in state.history.newest_old() + 1..=state.history.newest_message() {
         let message = state.history.message(msg_index).expect("indices up to the newest exist");
         write(&Line::Message(message_line(state, msg_index, message)))?;
     }
@@ -138,6 +149,7 @@ fn conversation_line(state: &State, hash: Option<u128>) -> ConversationLine<'_> 
         users,
         group: group_line(state),
         messages: state.history.newest_message(),
+        min_msg_index: state.history.kept_from(),
         recalls: state.history.newest_recall(),
         last_timestamp_ns: state.last_timestamp_ns,
         hash: hash.map(|hash| format!("{hash:032x}").into()),

@@ -1,7 +1,7 @@
 //! `chinwag verify`: everything that is promised of a data directory, checked byte by byte, without changing one.
 //!
-//! Four passes: the files that say what is current; every record of the log; every chunk of the packs that are kept;
-//! every conversation, brought into memory one at a time from both manifests. A finding never ends the look.
+//! Four passes: the files that say what is current; every record of the log; every chunk of the packs that are kept,
+//! and whether their people blocks say what their conversations do; every conversation, brought into memory one at a time from both manifests. A finding never ends the look.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::people::PeopleCheck;
 use super::Error;
 use super::invariants::{broken, difference};
 use super::progress::Progress;
@@ -23,6 +24,8 @@ use crate::disk::{Disk, Real};
 use crate::message::ConversationKey;
 use crate::snapshot::{self, IndexEntry, PackReader};
 use crate::wal::{self, Checked, Lsn, SegmentFile, UncutTail};
+
+mod people;
 
 /// How a data directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,13 +212,23 @@ fn check_packs(reader: &Reader, findings: &mut Findings<'_>) {
     let packs = reader.packs();
     let mut progress = Progress::bytes("packs", packs.iter().map(|pack| pack.info().bytes).sum());
     for pack in &packs {
+        let mut people = PeopleCheck::of(pack, reader.store());
         for (entry, chunk) in pack.chunks_in_order() {
             progress.add(entry.bytes.into());
-            if let Err(why) = chunk {
-                let concerns = conversations_of(&packs, pack, &entry);
-                progress.aside(|| findings.snapshot(&why, &concerns));
+            match chunk {
+                Ok(chunk) => {
+                    if let Err(why) = people.take(&entry, &chunk) {
+                        progress.aside(|| findings.damaged(why, &[]));
+                    }
+                }
+                Err(why) => {
+                    people.give_up();
+                    let concerns = conversations_of(&packs, pack, &entry);
+                    progress.aside(|| findings.snapshot(&why, &concerns));
+                }
             }
         }
+        progress.aside(|| people.finish(findings));
     }
 }
 

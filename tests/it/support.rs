@@ -8,6 +8,7 @@ mod connection;
 mod process;
 pub(crate) mod protobuf;
 mod server;
+mod stream;
 mod tokens;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ pub(crate) use client::{Chat, Client, Page, Receipt};
 pub(crate) use connection::{Connection, Reply, request};
 pub(crate) use process::{Finished, Process, chinwag};
 pub(crate) use server::{Arrangement, TestServer, shared_server};
+pub(crate) use stream::Stream;
 pub(crate) use tokens::{claims_of, key_file, key_path, sign_with_pem, sign_with_secret, unsigned};
 
 /// How long anything may take before a test gives up: far beyond what a busy machine needs.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Archive, TailRecord};
 use crate::conversation::codec;
+use crate::conversation::people::is_block;
 use crate::conversation::record::{decode_key, key_bytes_of};
 use crate::message::ConversationKey;
 use crate::snapshot::IndexEntry;
@@ -23,7 +24,8 @@ impl Archive {
     pub(crate) fn hashes(&self) -> Vec<u128> {
         let mut hashes: Vec<u128> = self.tail().keys().copied().collect();
         for pack in self.packs().iter() {
-            hashes.extend(pack.entries().iter().map(|entry| entry.key_hash));
+            let conversations = pack.entries().iter().filter(|entry| !is_block(entry));
+            hashes.extend(conversations.map(|entry| entry.key_hash));
         }
         hashes.sort_unstable();
         hashes.dedup();
@@ -76,7 +78,8 @@ fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
     decode_key(key_bytes_of(&record.payload)?)
 }
 
-fn entries_under(entries: &[IndexEntry], hash: u128) -> &[IndexEntry] {
+/// The entries of one conversation, or of the few that share a hash, in their order.
+pub(super) fn entries_under(entries: &[IndexEntry], hash: u128) -> &[IndexEntry] {
     let start = entries.partition_point(|entry| entry.key_hash < hash);
     let behind = &entries[start..];
     &behind[..behind.partition_point(|entry| entry.key_hash == hash)]

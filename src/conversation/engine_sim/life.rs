@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::archive::{self, Archive};
-use super::super::checkpoint::{DirtyList, meta_of};
-use super::super::chunk::{Merger, Saved};
+use super::super::checkpoint::DirtyList;
+use super::super::chunk::{Merger, Retention, Saved, Summary};
+use super::super::old::{Missing, Old};
+use super::super::people::{ConversationPack, is_block};
 use super::super::publisher::{self, LogEnds, Place, Publisher};
 use super::super::record::{Record, encode_key, extend_hash};
 use super::super::recovery::Recovered;
 use super::super::reload;
 use super::super::resident::Resident;
+use super::super::retention;
 use super::super::state::{Durable, State};
 use super::model::Model;
 use super::round::Sabotage;
 use crate::message::ConversationKey;
-use crate::snapshot::{self, PackReader, PackWriter};
+use crate::snapshot::{self, PackReader};
 use crate::wal::{self, Lsn, Options, Refused, Sink, Stepped};
 
 /// What waits for a record: whose head moves, and to where.
@@ -38,19 +41,19 @@ struct Checkpoint {
     keys: BTreeSet<ConversationKey>,
     failed: BTreeSet<ConversationKey>,
     left: Vec<ConversationKey>,
-    pack: PackWriter,
+    pack: ConversationPack,
     saved: Vec<(ConversationKey, u64)>,
 }
 
 /// A merged pack that is not published yet, and what it was merged from.
 struct Merged {
     run: Vec<Arc<PackReader>>,
-    pack: PackWriter,
+    pack: ConversationPack,
 }
 
 pub(super) struct Life {
     pub(super) log: Log,
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     publisher: Publisher,
     dirty: DirtyList,
     pub(super) hot: BTreeMap<ConversationKey, Hot>,
@@ -62,6 +65,11 @@ pub(super) struct Life {
     sabotage: Sabotage,
     /// Under sabotage: not yet in the list.
     unlisted: Vec<ConversationKey>,
+    pub(super) now_ns: u64,
+    pub(super) retention: retention::Options,
+    /// How often old messages left memory, and how many conversations came without theirs.
+    pub(super) trimmed: u64,
+    pub(super) loaded_in_part: u64,
 }
 
 /// Why a step could not be taken.
@@ -112,6 +120,10 @@ impl Life {
             merged: None,
             sabotage,
             unlisted: Vec::new(),
+            now_ns: 0,
+            retention: retention::Options::default(),
+            trimmed: 0,
+            loaded_in_part: 0,
         })
     }
 
@@ -126,7 +138,7 @@ impl Life {
             return Ok(None);
         }
         if !self.hot.contains_key(key) {
-            let loaded = match self.archive.load(key) {
+            let (loaded, old) = match self.load(key) {
                 Ok(loaded) => loaded,
                 Err(archive::Error::Snapshot(snapshot::Error::Io { .. })) => {
                     self.quarantined.insert(key.clone(), None);
@@ -134,15 +146,36 @@ impl Life {
                 }
                 Err(why) => return Err(Stop::Broken(format!("{key}: {why}"))),
             };
-            model.check(key, loaded.as_ref().map(|resident| &resident.state)).map_err(Stop::Broken)?;
-            let resident = loaded.unwrap_or_else(|| Resident::new(State::new(key.clone())));
+            let state = loaded.as_ref().map(|resident| &resident.state);
+            model.check(key, state, &old, self.now_ns).map_err(Stop::Broken)?;
+            let resident =
+                loaded.unwrap_or_else(|| Resident::new(State::with(key.clone(), self.archive.history)));
+            self.loaded_in_part += u64::from(resident.state.history.newest_old() > 0);
             let (durable, saved_lsn) = (durable_of(&resident.state), resident.saved_lsn);
             let durable_lsn = resident.state.applied_lsn;
             self.hot.insert(key.clone(), Hot { resident, durable, durable_lsn, saved_lsn });
         }
         let hot = self.hot.get_mut(key).expect("just inserted");
         hot.resident.state.history.erase_through(hot.durable.recalls);
+        if self.sabotage == Sabotage::UnsavedLetGo {
+            hot.resident.state.history.trim(u32::MAX);
+        }
+        self.trimmed += u64::from(hot.resident.trim(hot.saved_lsn));
         Ok(Some(hot))
+    }
+
+    /// A conversation as an actor loads it, and everything that it leaves on the disk.
+    fn load(&self, key: &ConversationKey) -> Result<(Option<Resident>, Old), archive::Error> {
+        load(&self.archive, key, self.now_ns)
+    }
+
+    /// What a call needs of the packs; `None` when the disk fails.
+    pub(super) fn read_old(&self, key: &ConversationKey, missing: &Missing) -> Result<Option<Old>, Stop> {
+        match self.archive.read_old(key, &missing.0) {
+            Ok(old) => Ok(Some(old)),
+            Err(archive::Error::Snapshot(snapshot::Error::Io { .. })) => Ok(None),
+            Err(why) => Err(Stop::Broken(format!("{key}: {why}"))),
+        }
     }
 
     /// Somebody who is refused comes back; whether there was somebody.
@@ -300,10 +333,7 @@ impl Life {
             let hot = self.hot.get_mut(key).expect("touched");
             let chunks = hot.resident.collect(saved);
             for chunk in chunks.iter().filter(|chunk| chunk.applied_lsn > 0) {
-                checkpoint
-                    .pack
-                    .add(&meta_of(chunk, key_bytes.clone()), &chunk.payload)
-                    .map_err(snapshot_failed)?;
+                checkpoint.pack.add(&key_bytes, chunk).map_err(snapshot_failed)?;
                 saved = chunk.summary.after();
             }
             if let Some(last) = chunks.last().filter(|chunk| chunk.complete) {
@@ -361,11 +391,12 @@ impl Life {
     pub(super) fn compact(&mut self, first: usize, for_good: bool) -> Result<bool, Stop> {
         let Some(Merged { run, pack }) = self.merged.take() else {
             let packs = self.archive.packs();
-            let run = packs[first.min(packs.len())..].to_vec();
+            let (older, run) = packs.split_at(first.min(packs.len()));
+            let run = run.to_vec();
             if run.is_empty() {
                 return Ok(false);
             }
-            self.merged = match self.merge(&run) {
+            self.merged = match self.merge(older, &run) {
                 Ok(pack) => Some(Merged { run, pack }),
                 Err(why) => tolerate(&why).map(|()| None)?,
             };
@@ -377,29 +408,50 @@ impl Life {
         }
     }
 
-    fn merge(&self, run: &[Arc<PackReader>]) -> Result<PackWriter, snapshot::Error> {
+    fn merge(
+        &self,
+        older: &[Arc<PackReader>],
+        run: &[Arc<PackReader>],
+    ) -> Result<ConversationPack, snapshot::Error> {
         let mut places = BTreeMap::<u128, Vec<_>>::new();
         for pack in run {
-            for entry in pack.entries() {
+            for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
                 places.entry(entry.key_hash).or_default().push((pack, *entry));
             }
         }
         let mut merged = self.publisher.create_pack()?;
         for places in places.into_values() {
             let mut merger = Merger::default();
+            let hash = places[0].1.key_hash;
+            let is_whole =
+                !older.iter().any(|pack| pack.entries().iter().any(|entry| entry.key_hash == hash));
+            if is_whole {
+                merger = Merger::with(Retention::new(self.retention, self.archive.history, self.now_ns));
+            }
             for (pack, entry) in &places {
-                merger.survey(&pack.chunk(entry)?.payload).expect("chunks make sense");
+                let is_hollow = Summary::from_numbers(entry.summary).hollow;
+                merger.survey(&pack.chunk(entry)?.payload, is_hollow).expect("chunks make sense");
             }
             for (pack, entry) in &places {
                 let chunk = pack.chunk(entry)?;
                 let full = merger.merge(chunk.meta.applied_lsn, &chunk.payload).expect("chunks make sense");
                 for out in full {
-                    merged.add(&meta_of(&out, chunk.meta.key.clone()), &out.payload)?;
+                    merged.add(&chunk.meta.key, &out)?;
                 }
             }
         }
         Ok(merged)
     }
+}
+
+pub(super) fn load(
+    archive: &Archive,
+    key: &ConversationKey,
+    now_ns: u64,
+) -> Result<(Option<Resident>, Old), archive::Error> {
+    let loaded = archive.load(key, now_ns, |_| ())?;
+    let newest_old = loaded.as_ref().map_or(0, |resident| resident.state.history.newest_old());
+    Ok((loaded, archive.read_old(key, &(1..=newest_old))?))
 }
 
 fn ends_of(log: &Log, sabotage: Sabotage) -> LogEnds {

@@ -70,3 +70,8 @@ fn control_a_dead_actor_that_comes_back_without_the_log_is_found() {
 fn control_syncs_that_do_nothing_are_found() {
     assert!(failures(Sabotage::NoSyncs) > CONTROL_ROUNDS as usize / 10, "too few rounds noticed");
 }
+
+#[test]
+fn control_messages_that_leave_memory_before_a_pack_has_them_are_missed() {
+    assert!(failures(Sabotage::UnsavedLetGo) > CONTROL_ROUNDS as usize / 2, "too few rounds noticed");
+}

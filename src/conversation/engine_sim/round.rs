@@ -9,19 +9,33 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::group;
+use super::super::history;
+use super::super::old::{Missing, Old};
 use super::super::publisher::Place;
-use super::super::record::Record;
 use super::super::recovery::{self, Recovered, recover};
-use super::super::state::{Decision, State};
-use super::life::{Life, Stop};
-use super::model::{End, Model};
+use super::super::retention;
+use super::super::state::{Decision, Durable, Pulled, State};
+use super::life::{self, Life, Stop};
+use super::model::{End, Expected, Model};
 use crate::disk::{Disk, Operation, Simulated};
-use crate::message::{Caller, ConversationKey, Direction, Draft, GroupId, Pull, Rejection, UserId};
+use crate::message::{
+    Caller, ConversationKey, Direction, Draft, GroupId, Page, Pull, Receipt, Rejection, UserId,
+};
 use crate::snapshot;
 use crate::wal::{self, Options, State as LogState, SyncMode};
 
 const DIRS: [&str; 4] = ["wal", "snap", "tmp", "quarantine"];
 const USERS: [&str; 4] = ["ann", "ben", "cem", "dee"];
+
+/// So little stays in memory that every conversation has an old part.
+const HISTORY: history::Options = history::Options {
+    recent_messages: 5,
+    recent_text_bytes: 1_000,
+    retry_messages: 7,
+    retry_age: Duration::from_hours(10),
+};
+/// Between two calls; ages count in hours.
+const STEP_NS: u64 = 600_000_000_000;
 
 /// What a control breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +49,8 @@ pub(super) enum Sabotage {
     ReloadedWithoutLog,
     /// Syncs of files succeed and do nothing.
     NoSyncs,
+    /// Old messages leave memory before a pack has them.
+    UnsavedLetGo,
 }
 
 /// How often the cases came up that the test is for.
@@ -53,10 +69,19 @@ pub(super) struct Seen {
     quarantined: u64,
     forced_rotations: u64,
     reloaded: u64,
+    trimmed: u64,
+    loaded_in_part: u64,
+    /// Calls that needed old messages, and what they came to.
+    old_pages: u64,
+    old_recalls: u64,
+    old_retries: u64,
+    old_ids_reused: u64,
+    /// Pages that did not begin with the first message.
+    retained: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 13] {
+    fn counts(&mut self) -> [&mut u64; 20] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -69,6 +94,13 @@ impl Seen {
             &mut self.faulty_recoveries,
             &mut self.full_disks,
             &mut self.quarantined,
+            &mut self.trimmed,
+            &mut self.loaded_in_part,
+            &mut self.old_pages,
+            &mut self.old_recalls,
+            &mut self.old_retries,
+            &mut self.old_ids_reused,
+            &mut self.retained,
             &mut self.forced_rotations,
             &mut self.reloaded,
         ]
@@ -114,6 +146,7 @@ pub(super) fn round(seed: u64, sabotage: Sabotage) -> Result<Seen, String> {
         sync_failed: false,
         now_ns: 1,
     };
+    round.model.retention = round.retention();
     for _ in 0..round.random.random_range(2..=6) {
         round.life()?;
     }
@@ -157,6 +190,7 @@ impl Round {
             Err(Stop::Log(why)) => return Err(format!("no start on a disk that works: {why}")),
             Err(Stop::Broken(why)) => return Err(why),
         };
+        (life.now_ns, life.retention) = (self.now_ns, self.model.retention);
         self.arm_fault();
         for _ in 0..self.random.random_range(0..250) {
             match self.step(&mut life, &options) {
@@ -169,6 +203,8 @@ impl Round {
                 }
             }
         }
+        self.seen.trimmed += life.trimmed;
+        self.seen.loaded_in_part += life.loaded_in_part;
         self.cut();
         Ok(())
     }
@@ -193,7 +229,10 @@ impl Round {
             let recovered = recover(&self.place(), Path::new("wal"));
             self.disk.heal();
             let recovered = match recovered {
-                Ok(recovered) => recovered,
+                Ok(mut recovered) => {
+                    recovered.archive.history = HISTORY;
+                    recovered
+                }
                 Err(why) if is_faulty && is_of_the_disk(&why) => {
                     self.seen.faulty_recoveries += 1;
                     self.cut_again();
@@ -209,6 +248,7 @@ impl Round {
             self.model.recovered(recovered.log.last_lsn.0, self.end, self.sync_failed)?;
             self.sync_failed = false;
             self.empty_tmp();
+            self.model.check_people(&recovered.archive, &self.keys, &USERS.map(user), false)?;
             if !self.chance(10) {
                 return Ok(recovered);
             }
@@ -230,6 +270,13 @@ impl Round {
         for name in self.disk.list(tmp).expect("tmp is there") {
             self.disk.remove(&tmp.join(name)).expect("it was just listed");
         }
+    }
+
+    /// Everything is kept, or little: a few hours, a few messages, or both.
+    fn retention(&mut self) -> retention::Options {
+        let age = self.chance(40).then(|| Duration::from_hours(self.random.random_range(1..=40)));
+        let count = self.chance(40).then(|| self.random.random_range(1..=30));
+        retention::Options { age, count }
     }
 
     fn options(&mut self) -> Options {
@@ -339,54 +386,145 @@ impl Round {
         // Others get their turns between two steps, but a checkpoint does end.
         let steps = if life.has_checkpoint() { self.random.random_range(1..=3) } else { 1 };
         for _ in 0..steps {
-            self.seen.checkpoints += u64::from(life.checkpoint(&mut self.model)?);
+            if life.checkpoint(&mut self.model)? {
+                self.seen.checkpoints += 1;
+                self.check_people(life)?;
+            }
         }
         Ok(())
     }
 
     fn compact(&mut self, life: &mut Life) -> Result<(), Stop> {
         let (first, for_good) = (self.random.random_range(0..3), self.chance(30));
-        self.seen.compactions += u64::from(life.compact(first, for_good)?);
+        if life.compact(first, for_good)? {
+            self.seen.compactions += 1;
+            self.check_people(life)?;
+        }
         Ok(())
+    }
+
+    /// New packs say of everybody what the ones before and the records say.
+    fn check_people(&self, life: &Life) -> Result<(), Stop> {
+        let checked = self.model.check_people(&life.archive, &self.keys, &USERS.map(user), true);
+        checked.map_err(Stop::Broken)
     }
 
     /// Somebody asks for something.
     fn call(&mut self, life: &mut Life) -> Result<(), Stop> {
         let key = self.keys[self.random.random_range(0..self.keys.len())].clone();
-        self.now_ns += 1;
+        self.now_ns += STEP_NS;
+        life.now_ns = self.now_ns;
         let request = self.request();
-        let Some(hot) = life.touch(&key, &self.model)? else {
-            self.seen.quarantined += 1;
+        let mut old = Old::default();
+        loop {
+            let Some(hot) = life.touch(&key, &self.model)? else {
+                self.seen.quarantined += 1;
+                return Ok(());
+            };
+            let (state, durable) = (&mut hot.resident.state, hot.durable);
+            let needed_old = !old.is_empty();
+            let retained = state.history.retain(&self.model.retention, durable.messages, self.now_ns, &old);
+            let decided = match retained {
+                Some(missing) => Ok(Decided::Needs(missing)),
+                None => request.decide(state, &key, &old, durable, self.now_ns),
+            };
+            if let Ok(Decided::Needs(missing)) = decided {
+                match life.read_old(&key, &missing)? {
+                    Some(more) if more.is_nothing() => {
+                        return Err(Stop::Broken(format!("{key}: {missing:?} is nowhere")));
+                    }
+                    Some(more) => old.extend(more),
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            self.check_answer(&request, &key, durable, &decided, needed_old).map_err(Stop::Broken)?;
+            if let Ok(Decided::Append(kind, payload)) = decided {
+                self.seen.records += u64::from(life.append(&key, kind, payload, &mut self.model)?);
+            }
             return Ok(());
-        };
-        let durable = hot.durable;
-        let record = request.decide(&hot.resident.state, &key, durable, self.now_ns);
-        if let Ok(Some((kind, payload))) = record {
-            self.seen.records += u64::from(life.append(&key, kind, payload, &mut self.model)?);
         }
-        Ok(())
+    }
+
+    /// Whether the model would have said the same.
+    fn check_answer(
+        &mut self,
+        request: &Request,
+        key: &ConversationKey,
+        durable: Durable,
+        decided: &Result<Decided, Rejection>,
+        needed_old: bool,
+    ) -> Result<(), String> {
+        let by = request.caller.user.as_str();
+        let as_expected = match (&request.call, decided) {
+            (_, Err(Rejection::Forbidden(_) | Rejection::NoSuchGroup)) => true,
+            (Wish::Look(pull), Ok(Decided::Page(page))) => {
+                self.seen.old_pages += u64::from(needed_old);
+                let is_pair = matches!(key, ConversationKey::Direct(..));
+                self.seen.retained += u64::from(is_pair && page.min_msg_index > 1);
+                self.model.check_page(key, pull, durable, page, self.now_ns)?;
+                true
+            }
+            (Wish::Send(draft), decided) => {
+                let expected = self.model.expected_of_send(key, by, draft, &HISTORY, durable, self.now_ns);
+                self.seen.old_retries += u64::from(needed_old && matches!(expected, Expected::Retry(_)));
+                self.seen.old_ids_reused += u64::from(needed_old && expected == Expected::Reused);
+                match decided {
+                    Ok(Decided::Append(..)) => expected == Expected::New,
+                    Ok(Decided::Sent(receipt)) => expected == Expected::Retry(*receipt),
+                    Err(Rejection::ClientIdReused) => expected == Expected::Reused,
+                    _ => false,
+                }
+            }
+            (Wish::Recall(index), decided) => {
+                self.seen.old_recalls += u64::from(needed_old && matches!(decided, Ok(Decided::Append(..))));
+                match (self.model.message(key, *index, durable, self.now_ns), decided) {
+                    (Some((_, recall)), Ok(Decided::Append(..))) => recall == 0,
+                    (Some((_, recall)), Ok(Decided::Recalled(answer))) => recall == *answer && recall > 0,
+                    (Some((sender, _)), Err(Rejection::NotYourMessage)) => sender != by,
+                    (None, Err(Rejection::NoSuchMessage { .. })) => true,
+                    _ => false,
+                }
+            }
+            _ => true,
+        };
+        let call = &request.call;
+        if as_expected { Ok(()) } else { Err(format!("{key}: {by} wished {call:?} and got {decided:?}")) }
     }
 
     fn request(&mut self) -> Request {
         let caller = Caller { user: user(USERS[self.random.random_range(0..USERS.len())]), admin: false };
         let other = user(USERS[self.random.random_range(0..USERS.len())]);
-        let index = self.random.random_range(0..30);
+        let index = self.random.random_range(0..60);
         let call = match self.random.random_range(0..100) {
             0..60 => {
-                let bytes = if self.chance(15) { 2500 } else { self.random.random_range(1..120) };
-                let client_msg_id = self.random.random_range(0..200).to_string();
-                let msg = char::from(self.random.random_range(b'a'..=b'z')).to_string().repeat(bytes);
-                Wish::Send(Draft { msg, extra: String::new(), client_msg_id })
+                let number = self.random.random_range(0..200u8);
+                // The same id mostly means the same text: a retry.
+                let (letter, bytes) = match self.chance(50) {
+                    true => (b'a' + number % 26, usize::from(number) + 1),
+                    false => (self.random.random_range(b'a'..=b'z'), self.random.random_range(1..120)),
+                };
+                let bytes = if self.chance(15) { 2500 } else { bytes };
+                let msg = char::from(letter).to_string().repeat(bytes);
+                Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
             }
             60..72 => Wish::Recall(index),
             72..84 => Wish::Ack(index),
-            84..90 => Wish::Look,
+            84..90 => Wish::Look(self.pull()),
             90..93 => Wish::Create,
             93..96 => Wish::Add(other),
             96..98 => Wish::Kick(other),
             _ => Wish::Leave,
         };
         Request { caller, call }
+    }
+
+    fn pull(&mut self) -> Pull {
+        let direction = if self.chance(50) { Direction::After } else { Direction::Before };
+        let mut start = || self.random.random_range(0..60);
+        let (start_msg_index, start_recall_index) = (start(), start());
+        let count = self.random.random_range(1..=50);
+        Pull { direction, start_msg_index, start_recall_index, count, wait: Duration::ZERO }
     }
 
     /// After the last life: reads every conversation.
@@ -397,8 +535,9 @@ impl Round {
             return Err(format!("{} conversations, expected {}", recovered.conversations, keys.len()));
         }
         for key in &self.keys {
-            let loaded = recovered.archive.load(key).map_err(|why| format!("{key}: {why}"))?;
-            self.model.check(key, loaded.as_ref().map(|resident| &resident.state))?;
+            let loaded = life::load(&recovered.archive, key, self.now_ns);
+            let (loaded, old) = loaded.map_err(|why| format!("{key}: {why}"))?;
+            self.model.check(key, loaded.as_ref().map(|resident| &resident.state), &old, self.now_ns)?;
         }
         Ok(())
     }
@@ -422,58 +561,71 @@ struct Request {
     call: Wish,
 }
 
+#[derive(Debug)]
 enum Wish {
     Send(Draft),
     Recall(u32),
     Ack(u32),
-    Look,
+    Look(Pull),
     Create,
     Add(UserId),
     Kick(UserId),
     Leave,
 }
 
-/// A record to append, as its kind and payload.
-type Change = Option<(u8, Vec<u8>)>;
+/// What the rules make of a request.
+#[derive(Debug)]
+enum Decided {
+    /// A record to append, as its kind and payload.
+    Append(u8, Vec<u8>),
+    Sent(Receipt),
+    Recalled(u32),
+    Page(Page),
+    Nothing,
+    Needs(Missing),
+}
 
 impl Request {
-    /// What the rules make of it.
     fn decide(
         &self,
         state: &State,
         key: &ConversationKey,
-        durable: super::super::state::Durable,
+        old: &Old,
+        durable: Durable,
         now_ns: u64,
-    ) -> Result<Change, Rejection> {
+    ) -> Result<Decided, Rejection> {
         let caller = &self.caller;
+        let some = std::slice::from_ref;
+        let nothing = |()| Decided::Nothing;
         match &self.call {
-            Wish::Send(draft) => change(state.send(key, &caller.user, draft, now_ns)),
-            Wish::Recall(index) => change(state.recall(key, &caller.user, *index, None, now_ns)),
-            Wish::Ack(index) => change(state.ack(key, &caller.user, *index, durable)),
-            Wish::Look => {
-                let wait = Duration::ZERO;
-                let pull = Pull {
-                    direction: Direction::After,
-                    start_msg_index: 1,
-                    start_recall_index: 1,
-                    count: 50,
-                    wait,
-                };
-                state.pull(&caller.user, &pull, durable).map(|_| None)
+            Wish::Send(draft) => decided(state.send(key, &caller.user, draft, old, now_ns), Decided::Sent),
+            Wish::Recall(index) => {
+                let decision = state.recall(key, &caller.user, *index, old, None, now_ns);
+                decided(decision, Decided::Recalled)
             }
-            _ if !matches!(key, ConversationKey::Group(_)) => Ok(None),
-            Wish::Create => change(group::create(state, key, caller, "a group", &[user("ben")], now_ns)),
-            Wish::Add(other) => change(group::add(state, key, caller, std::slice::from_ref(other), now_ns)),
-            Wish::Kick(other) => change(group::kick(state, key, caller, std::slice::from_ref(other), now_ns)),
-            Wish::Leave => change(group::leave(state, key, caller, now_ns)),
+            Wish::Ack(index) => decided(state.ack(key, &caller.user, *index, durable), nothing),
+            Wish::Look(pull) => Ok(match state.pull(&caller.user, pull, old, durable)? {
+                Pulled::Page(page) => Decided::Page(page),
+                Pulled::Needs(missing) => Decided::Needs(missing),
+            }),
+            _ if !matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
+            Wish::Create => {
+                decided(group::create(state, key, caller, "a group", &[user("ben")], now_ns), nothing)
+            }
+            Wish::Add(other) => decided(group::add(state, key, caller, some(other), now_ns), nothing),
+            Wish::Kick(other) => decided(group::kick(state, key, caller, some(other), now_ns), nothing),
+            Wish::Leave => decided(group::leave(state, key, caller, now_ns), nothing),
         }
     }
 }
 
-fn change<T>(decision: Result<Decision<'_, T>, Rejection>) -> Result<Change, Rejection> {
-    let record = |record: &Record<'_>| (record.kind(), record.encode());
+fn decided<T>(
+    decision: Result<Decision<'_, T>, Rejection>,
+    already: impl FnOnce(T) -> Decided,
+) -> Result<Decided, Rejection> {
     decision.map(|decision| match decision {
-        Decision::Append(appended, _) => Some(record(&appended)),
-        Decision::Already(_) => None,
+        Decision::Append(record, _) => Decided::Append(record.kind(), record.encode()),
+        Decision::Already(answer) => already(answer),
+        Decision::Needs(missing) => Decided::Needs(missing),
     })
 }

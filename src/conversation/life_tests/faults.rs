@@ -34,7 +34,8 @@ async fn what_a_full_log_refuses_leaves_no_conversation_behind() {
     life.checkpoint().expect_err("there is no room for a pack");
     life.disk.set_capacity(usize::MAX);
     life.checkpoint().unwrap();
-    assert_eq!(life.manifest().packs.iter().map(|pack| pack.chunks).sum::<u64>(), 1);
+    let chunks: u64 = life.manifest().packs.iter().map(|pack| pack.chunks).sum();
+    assert_eq!(chunks, 1 + 1, "one conversation, and one block of people");
     assert_left_nothing(&life, newest).await;
     let disk = life.kill().await;
     let life = Life::begin(&disk);

@@ -169,7 +169,7 @@ impl Saving {
 /// As compaction does it.
 fn merged<'a>(chunks: impl Iterator<Item = &'a Chunk> + Clone) -> Vec<Chunk> {
     let mut merger = Merger::default();
-    chunks.clone().for_each(|chunk| merger.survey(&chunk.payload).expect("decodes"));
+    chunks.clone().for_each(|chunk| merger.survey(&chunk.payload, chunk.summary.hollow).expect("decodes"));
     chunks.flat_map(|chunk| merger.merge(chunk.applied_lsn, &chunk.payload).expect("continues")).collect()
 }
 

@@ -21,11 +21,15 @@ use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
 
 mod damage;
+mod delivering;
 mod erasing;
 mod faults;
+mod listing;
 mod loading;
 mod merging;
+mod paging;
 mod passivating;
+mod people;
 mod reloading;
 mod restarting;
 mod scrubbing;

@@ -81,6 +81,10 @@ impl Client {
         Self { user: user.to_owned(), address, token, connection: Mutex::new(None) }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
@@ -109,6 +113,14 @@ impl Client {
     /// A POST with a body of any kind.
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
         self.exchange(&self.request(path, headers, body))
+    }
+
+    /// The bytes of a GET of this user.
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+        let bearer = format!("Bearer {}", self.token);
+        let mut all = vec![("Authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        request("GET", path, &all, b"")
     }
 
     /// The bytes of a POST of this user.

@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    fn read_head(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_head(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = find(&self.received, b"\r\n\r\n") {
                 return Ok(self.take(at + 4));
@@ -92,16 +92,20 @@ impl Connection {
 
     fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        loop {
-            let line = self.read_line()?;
-            let size = line.split(';').next().unwrap_or_default().trim();
-            let size = usize::from_str_radix(size, 16).map_err(|_| malformed("chunk size"))?;
-            body.extend(self.read_exactly(size)?);
-            self.read_line()?;
-            if size == 0 {
-                return Ok(body);
-            }
+        while let Some(chunk) = self.read_chunk()? {
+            body.extend(chunk);
         }
+        Ok(body)
+    }
+
+    /// The next chunk of a body; `None` at its end.
+    pub(crate) fn read_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.read_line()?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(size, 16).map_err(|_| malformed("chunk size"))?;
+        let chunk = self.read_exactly(size)?;
+        self.read_line()?;
+        Ok((size > 0).then_some(chunk))
     }
 
     fn read_line(&mut self) -> io::Result<String> {
@@ -148,7 +152,7 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 

@@ -101,3 +101,9 @@ pub(crate) struct MsgInfo {
     #[prost(string, tag = "8")]
     pub(crate) target_type: String,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AcksResp {
+    #[prost(btree_map = "string, uint32", tag = "1")]
+    pub(crate) acks: BTreeMap<String, u32>,
+}

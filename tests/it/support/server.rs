@@ -189,6 +189,11 @@ impl TestServer {
         self.process.finish();
     }
 
+    /// The memory that the server has, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
     /// Sends a signal and goes on.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);

@@ -1,0 +1,187 @@
+//! The audience: who of a conversation is looking, and what they get to hear of a record.
+//!
+//! Owned by the conversation's actor, so it changes in the order of the conversation: whoever comes in
+//! hears of it and of everything behind it, whoever is put out hears that and nothing further. A
+//! conversation in which nobody looks pays one look at an empty list per record.
+
+use std::sync::Arc;
+
+use super::actor::Context;
+use super::completion::News;
+use super::record::{GroupChange, GroupV1, Record, SendV1};
+use super::state::State;
+use crate::inbox::delivery::Listeners;
+use crate::inbox::newcomers::Newcomers;
+use crate::inbox::{Inbox, Inboxes};
+use crate::live::{Content, Event, GroupAction, OwnedMessage};
+use crate::message::{ConversationKey, UserId};
+
+/// Who is looking at one conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Audience {
+    listeners: Listeners,
+    /// Who will be once the record at hand is accepted.
+    next: Option<Listeners>,
+}
+
+impl Audience {
+    /// Those in the conversation whose inbox is in memory. An inbox that is made after this look asks
+    /// the conversation itself, which is in the directory by then.
+    pub(crate) fn find(inboxes: &Inboxes, state: &State) -> Self {
+        if inboxes.is_empty() {
+            return Self::default();
+        }
+        let mut found: Vec<Arc<Inbox>> = Vec::new();
+        let mut look = |user: &UserId| found.extend(inboxes.get(user.as_str()));
+        match &*state.key {
+            ConversationKey::Direct(first, second) => {
+                look(first);
+                if first != second {
+                    look(second);
+                }
+            }
+            ConversationKey::Group(_) => {
+                state.participants.members().for_each(|(_, row, _)| look(&row.user));
+            }
+        }
+        Self { listeners: found.into(), next: None }
+    }
+
+    /// Who is looking now.
+    pub(crate) fn listeners(&self) -> Listeners {
+        self.listeners.clone()
+    }
+
+    /// The inbox hears from here on.
+    pub(crate) fn join(&mut self, inbox: Arc<Inbox>) {
+        if !self.listeners.iter().any(|other| Arc::ptr_eq(other, &inbox)) {
+            self.listeners = self.listeners.iter().cloned().chain([inbox]).collect();
+        }
+    }
+
+    /// The inbox is closed; with it go those that closed unnoticed.
+    pub(crate) fn part(&mut self, closed: &Arc<Inbox>) {
+        let stays = |inbox: &&Arc<Inbox>| !Arc::ptr_eq(inbox, closed) && !inbox.is_closed();
+        self.listeners = self.listeners.iter().filter(stays).cloned().collect();
+    }
+
+    /// What the record that `state` is about to take over means for those who look; `None` when
+    /// nobody does. Also notes who comes in with it.
+    pub(crate) fn prepare(
+        &mut self,
+        context: &Context,
+        state: &State,
+        record: &Record<'_>,
+    ) -> Option<Box<News>> {
+        self.next = None;
+        let listeners = match record {
+            Record::Send(_) if !state.has_begun() => {
+                note_everybody(&context.newcomers, state);
+                self.listeners.clone()
+            }
+            Record::Group(change) => self.regroup(context, state, change),
+            _ => self.listeners.clone(),
+        };
+        if listeners.is_empty() {
+            return None;
+        }
+        Some(Box::new(News { listeners, events: events_of(state, record) }))
+    }
+
+    /// Who hears of a change of the group; who looks behind it is kept for [`settle`](Self::settle).
+    fn regroup(&mut self, context: &Context, state: &State, change: &GroupV1<'_>) -> Listeners {
+        match change.change() {
+            Ok(GroupChange::Create | GroupChange::Add) => {
+                let ids = change.users.iter().filter_map(|id| UserId::parse(id).ok());
+                let users: Vec<UserId> = ids.collect();
+                // Noted before the look: an inbox that is made meanwhile finds one or the other.
+                context.newcomers.note(&users, &state.key);
+                let came = users.iter().filter_map(|user| context.inboxes.get(user.as_str()));
+                let all: Listeners = self.listeners.iter().cloned().chain(came).collect();
+                self.next = Some(all.clone());
+                all
+            }
+            _ => {
+                let stays = |inbox: &&Arc<Inbox>| !change.users.contains(&inbox.user.as_str());
+                self.next = Some(self.listeners.iter().filter(stays).cloned().collect());
+                self.listeners.clone()
+            }
+        }
+    }
+
+    /// The record was accepted.
+    pub(crate) fn settle(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.listeners = next;
+        }
+    }
+}
+
+/// Everybody in the conversation is in it, and no pack may know it yet.
+pub(super) fn note_everybody(newcomers: &Newcomers, state: &State) {
+    match &*state.key {
+        ConversationKey::Direct(first, second) => {
+            let other = (first != second).then_some(second);
+            newcomers.note([first].into_iter().chain(other), &state.key);
+        }
+        ConversationKey::Group(_) => {
+            newcomers.note(state.participants.members().map(|(_, row, _)| &row.user), &state.key);
+        }
+    }
+}
+
+fn events_of(state: &State, record: &Record<'_>) -> Vec<Arc<Event>> {
+    let (messages, recalls) = (state.history.newest_message(), state.history.newest_recall());
+    let event =
+        |messages, recalls, content| Arc::new(Event::new(state.key.clone(), messages, recalls, content));
+    match record {
+        Record::Send(send) => vec![event(send.msg_index, recalls, message_of(state, send))],
+        Record::Recall(recall) => {
+            let (msg_index, recall_index) = (recall.msg_index, recall.recall_index);
+            let content = Content::Recall { msg_index, recall_index, by: id(state, recall.by) };
+            vec![event(messages, recall_index, content)]
+        }
+        Record::Ack(ack) => {
+            let unread = state.unread_behind(ack.msg_index);
+            let content = Content::Ack { user: id(state, ack.user), msg_index: ack.msg_index, unread };
+            vec![event(messages, recalls, content)]
+        }
+        Record::Group(change) => group_contents(state, change)
+            .into_iter()
+            .map(|content| event(messages, recalls, content))
+            .collect(),
+    }
+}
+
+fn message_of(state: &State, send: &SendV1<'_>) -> Content {
+    Content::Message(Arc::new(OwnedMessage {
+        msg_index: send.msg_index,
+        sender: id(state, send.sender),
+        timestamp_ns: send.timestamp_ns,
+        msg: send.msg.into(),
+        extra: send.extra.into(),
+    }))
+}
+
+/// One for each user that the change is about; the first of a new group is its owner.
+fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
+    let newest_message_ns = state.newest_message_ns().unwrap_or(change.timestamp_ns);
+    let by = id(state, change.by);
+    let users = change.users.iter().zip(0..);
+    users
+        .filter_map(|(user, number)| {
+            let action = match change.change().ok()? {
+                GroupChange::Create if number == 0 => GroupAction::Create,
+                GroupChange::Create | GroupChange::Add => GroupAction::Add,
+                GroupChange::Kick => GroupAction::Kick,
+                GroupChange::Leave => GroupAction::Leave,
+            };
+            Some(Content::Group { action, user: id(state, user), by: by.clone(), newest_message_ns })
+        })
+        .collect()
+}
+
+/// An id of a record that is about to be accepted: the rules have seen it.
+fn id(state: &State, id: &str) -> UserId {
+    state.user(id).expect("records name users whose ids were checked")
+}

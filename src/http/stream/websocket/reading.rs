@@ -1,0 +1,143 @@
+//! What comes in on a WebSocket: bytes to messages, within limits of size, number and time.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+use tungstenite::Message;
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+
+use super::{
+    BAD_FRAME, CALL_BYTES_MAX, CALLS_MAX, NO_MEMORY, NOT_TEXT, NOT_UTF8, Outgoing, PINGS_MAX, Phase, Socket,
+    TOO_LARGE, TOO_MANY_PINGS,
+};
+use crate::http::body::SMALL_BYTES;
+use crate::http::wire::Wire;
+
+impl Socket {
+    pub(super) fn may_read(&self) -> bool {
+        !self.out.is_full()
+            && self.calls.len() < CALLS_MAX
+            && self.call_bytes < CALL_BYTES_MAX
+            && self.next_resume.is_none()
+    }
+
+    /// Reads what is there, as far as there is room for answers.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut moved = false;
+        while matches!(self.phase, Phase::Open) && self.may_read() {
+            let mut bytes = Incoming { wire: &mut self.wire, cx, out: &mut self.out, read: 0 };
+            let message = self.protocol.read(&mut bytes);
+            self.unfinished.bytes += bytes.read;
+            self.was_heard |= bytes.read > 0;
+            match message {
+                Ok(message) => self.take(message),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    self.check_unfinished();
+                    break;
+                }
+                Err(error) => self.refuse(error)?,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn take(&mut self, message: Message) {
+        /// Header and mask of a control frame.
+        const CONTROL_BYTES: usize = 6;
+        match message {
+            Message::Text(text) => {
+                let unfinished = std::mem::take(&mut self.unfinished);
+                self.take_text(text.into(), unfinished.share);
+            }
+            Message::Ping(payload) | Message::Pong(payload) => {
+                self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
+                self.pings += 1;
+                if self.pings > PINGS_MAX {
+                    self.farewell(TOO_MANY_PINGS);
+                }
+            }
+            Message::Close(_) => {
+                // The library has its answer ready, and says that this was all.
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                let mut bytes =
+                    Incoming { wire: &mut self.wire, cx: &mut context, out: &mut self.out, read: 0 };
+                let _ = self.protocol.flush(&mut bytes);
+                self.leave();
+            }
+            Message::Binary(_) | Message::Frame(_) => self.farewell(NOT_TEXT),
+        }
+    }
+
+    /// A message that is not whole has a time, and a share of the memory if it is not small.
+    fn check_unfinished(&mut self) {
+        let bodies = &self.opened.edge.bodies;
+        if self.unfinished.bytes == 0 {
+            return;
+        }
+        if self.unfinished.due.is_none() {
+            self.unfinished.due = Some(Instant::now() + bodies.patience());
+        }
+        if self.unfinished.bytes as u64 > SMALL_BYTES && self.unfinished.share.is_none() {
+            match bodies.share(bodies.limit_bytes() as u64) {
+                Ok(share) => self.unfinished.share = share,
+                Err(_) => self.farewell(NO_MEMORY),
+            }
+        }
+    }
+
+    /// What to say to nonsense; an error if there is nobody to say it to.
+    fn refuse(&mut self, error: Error) -> io::Result<()> {
+        let ending = match error {
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            Error::ConnectionClosed | Error::AlreadyClosed => {
+                self.leave();
+                return Ok(());
+            }
+            Error::Io(error) => return Err(error),
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => TOO_LARGE,
+            Error::Utf8(_) => NOT_UTF8,
+            _ => BAD_FRAME,
+        };
+        self.farewell(ending);
+        Ok(())
+    }
+}
+
+/// The socket as the library sees it: what it reads comes from the wire or would block, and what it
+/// writes (pongs, the answer to a close) goes to the rest of what goes out.
+struct Incoming<'a, 'b> {
+    wire: &'a mut Wire,
+    cx: &'a mut Context<'b>,
+    out: &'a mut Outgoing,
+    read: usize,
+}
+
+impl Read for Incoming<'_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(bytes);
+        match Pin::new(&mut *self.wire).poll_read(self.cx, &mut buffer)? {
+            Poll::Ready(()) => {
+                self.read += buffer.filled().len();
+                Ok(buffer.filled().len())
+            }
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Incoming<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.copy(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

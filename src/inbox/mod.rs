@@ -1,0 +1,293 @@
+//! Inboxes: for each user who is looking, where all their conversations stand, and the sessions that
+//! are to hear what happens in them.
+//!
+//! An inbox is in memory while its user is connected or has just asked, and is derived: it is read
+//! from the packs' index of people and from the conversations that are in memory, and from then on
+//! moved by their events. How conversations are asked is none of its business; [`Inbox::open`] is
+//! given what was found.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::{Notify, watch};
+
+use self::rows::{Effect, Rows};
+use crate::live::{Event, Session};
+use crate::message::{ConversationKey, Rejection, UserId};
+
+pub mod delivery;
+pub mod newcomers;
+pub mod rows;
+
+/// Sessions of one user at a time: every device of a person many times over, and a bound on what one
+/// account can hold.
+pub const SESSIONS_PER_USER_MAX: usize = 64;
+/// Conversations that could not be asked are asked again with the next look; more than so many are
+/// forgotten until the inbox is read anew.
+const UNKNOWN_MAX: usize = 1_024;
+
+/// The inbox of one user.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Whose it is.
+    pub user: UserId,
+    inner: Mutex<Inner>,
+    /// Notified whenever a row has changed.
+    pub changed: Notify,
+    /// What became of reading it: `None` until that is known.
+    read: watch::Sender<Option<Result<(), Rejection>>>,
+    /// When it was last asked for, in seconds of the node's life.
+    used_s: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stage: Stage,
+    rows: Rows,
+    sessions: Vec<Arc<Session>>,
+    /// Conversations that nobody could say how they stand.
+    unknown: HashSet<Arc<ConversationKey>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Being read. Events that come meanwhile wait: by record of the log, for at most the time of
+    /// reading.
+    Reading(Vec<(u64, Vec<Arc<Event>>)>),
+    /// The rows are true.
+    Open,
+    /// Not in the directory of inboxes any more: nobody looks at it.
+    Closed,
+}
+
+impl Inbox {
+    fn new(user: UserId, now_s: u32) -> Self {
+        let inner = Inner {
+            stage: Stage::Reading(Vec::new()),
+            rows: Rows::new(user.clone()),
+            sessions: Vec::new(),
+            unknown: HashSet::new(),
+        };
+        let read = watch::Sender::new(None);
+        Self { user, inner: Mutex::new(inner), changed: Notify::new(), read, used_s: AtomicU32::new(now_s) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is read; the answer is whether that went well.
+    pub async fn is_read(&self) -> Result<(), Rejection> {
+        let mut read = self.read.subscribe();
+        let outcome = read.wait_for(Option::is_some).await;
+        // The sender lives in the inbox itself.
+        outcome.map_or(Err(Rejection::Overloaded), |outcome| outcome.clone().unwrap_or(Ok(())))
+    }
+
+    /// It has been read: `put` puts in what was found, then the events that came meanwhile count.
+    pub fn open(&self, put: impl FnOnce(&mut Rows), unknown: impl IntoIterator<Item = Arc<ConversationKey>>) {
+        let mut inner = self.inner();
+        put(&mut inner.rows);
+        inner.unknown.extend(unknown.into_iter().take(UNKNOWN_MAX));
+        if let Stage::Reading(waiting) = std::mem::replace(&mut inner.stage, Stage::Open) {
+            waiting.iter().for_each(|(lsn, events)| inner.take(*lsn, events));
+        }
+        drop(inner);
+        self.read.send_replace(Some(Ok(())));
+    }
+
+    /// It could not be read.
+    fn give_up(&self, why: Rejection) {
+        self.inner().close();
+        self.read.send_replace(Some(Err(why)));
+    }
+
+    /// Takes over what one record of the log did to one conversation, and gives it to the sessions.
+    pub fn deliver(&self, lsn: u64, events: &[Arc<Event>]) {
+        let mut inner = self.inner();
+        match &mut inner.stage {
+            Stage::Reading(waiting) => waiting.push((lsn, events.to_vec())),
+            Stage::Open => inner.take(lsn, events),
+            Stage::Closed => return,
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Gives the sessions something that no record of the log stands behind.
+    pub fn pass_on(&self, event: &Arc<Event>) {
+        let inner = self.inner();
+        if inner.rows.get(&event.key).is_some() {
+            inner.sessions.iter().for_each(|session| session.push(event));
+        }
+    }
+
+    /// Looks at the rows, or changes them.
+    pub fn with_rows<T>(&self, look: impl FnOnce(&mut Rows) -> T) -> T {
+        look(&mut self.inner().rows)
+    }
+
+    /// From here on `session` gets every event; `look` sees the rows as they are at that moment.
+    pub fn attach<T>(
+        &self,
+        session: &Arc<Session>,
+        look: impl FnOnce(&mut Rows) -> T,
+    ) -> Result<T, Rejection> {
+        let mut inner = self.inner();
+        if inner.sessions.len() >= SESSIONS_PER_USER_MAX {
+            return Err(Rejection::Invalid(format!(
+                "a user may have at most {SESSIONS_PER_USER_MAX} streams at a time"
+            )));
+        }
+        if matches!(inner.stage, Stage::Closed) {
+            return Err(Rejection::Overloaded);
+        }
+        inner.sessions.push(session.clone());
+        Ok(look(&mut inner.rows))
+    }
+
+    /// `session` gets nothing any more.
+    pub fn detach(&self, session: &Arc<Session>, now_s: u32) {
+        self.inner().sessions.retain(|other| !Arc::ptr_eq(other, session));
+        self.used_s.store(now_s, Ordering::Relaxed);
+    }
+
+    /// Whether its user is connected.
+    pub fn is_online(&self) -> bool {
+        !self.inner().sessions.is_empty()
+    }
+
+    /// Whether it is of no use any more.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.inner().stage, Stage::Closed)
+    }
+
+    /// Conversations that have to be asked how they stand.
+    pub fn take_unknown(&self) -> HashSet<Arc<ConversationKey>> {
+        std::mem::take(&mut self.inner().unknown)
+    }
+
+    /// They could not be asked now.
+    pub fn keep_unknown(&self, key: Arc<ConversationKey>) {
+        self.inner().note_unknown(key);
+    }
+}
+
+impl Inner {
+    fn take(&mut self, lsn: u64, events: &[Arc<Event>]) {
+        match self.rows.apply(lsn, events) {
+            Effect::Nothing => return,
+            Effect::News => {}
+            Effect::Unknown => {
+                events.iter().take(1).for_each(|event| self.note_unknown(event.key.clone()));
+            }
+        }
+        for session in &self.sessions {
+            events.iter().for_each(|event| session.push(event));
+        }
+    }
+
+    fn note_unknown(&mut self, key: Arc<ConversationKey>) {
+        if self.unknown.len() < UNKNOWN_MAX {
+            self.unknown.insert(key);
+        }
+    }
+
+    fn close(&mut self) {
+        self.stage = Stage::Closed;
+        self.sessions.clear();
+    }
+}
+
+/// All inboxes in memory.
+#[derive(Debug, Default)]
+pub struct Inboxes {
+    by_user: DashMap<UserId, Arc<Inbox>>,
+}
+
+impl Inboxes {
+    /// The inbox of `user` if it is in memory, being read or open.
+    pub fn get(&self, user: &str) -> Option<Arc<Inbox>> {
+        self.by_user.get(user).map(|inbox| inbox.clone())
+    }
+
+    /// Whether nobody is looking at anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_user.is_empty()
+    }
+
+    /// How many are in memory.
+    pub fn len(&self) -> usize {
+        self.by_user.len()
+    }
+
+    /// The inbox of `user`; true if it is new and the caller has to read it.
+    pub fn enter(&self, user: &UserId, now_s: u32) -> (Arc<Inbox>, bool) {
+        if let Some(inbox) = self.by_user.get(user) {
+            inbox.used_s.store(now_s, Ordering::Relaxed);
+            return (inbox.clone(), false);
+        }
+        match self.by_user.entry(user.clone()) {
+            Entry::Occupied(inbox) => (inbox.get().clone(), false),
+            Entry::Vacant(place) => (place.insert(Arc::new(Inbox::new(user.clone(), now_s))).clone(), true),
+        }
+    }
+
+    /// An inbox could not be read: the next who asks tries again.
+    pub fn give_up(&self, inbox: &Arc<Inbox>, why: Rejection) {
+        self.by_user.remove_if(&inbox.user, |_, other| Arc::ptr_eq(other, inbox));
+        inbox.give_up(why);
+    }
+
+    /// Takes those out of memory that have no session and were not asked for since `oldest_s`, and
+    /// beyond `bytes_max` the longest unused ones too. Returns them.
+    pub fn close_idle(&self, oldest_s: u32, bytes_max: u64) -> Vec<Arc<Inbox>> {
+        let oldest_s = oldest_s.max(self.newest_to_go(bytes_max).unwrap_or(0));
+        let mut closed = Vec::new();
+        self.by_user.retain(|_, inbox| {
+            let goes = inbox.used_s.load(Ordering::Relaxed) < oldest_s && inbox.close_if_alone();
+            if goes {
+                closed.push(inbox.clone());
+            }
+            !goes
+        });
+        closed
+    }
+
+    /// Over the limit: those used before this second go.
+    fn newest_to_go(&self, bytes_max: u64) -> Option<u32> {
+        let usage = self.by_user.iter().map(|inbox| inbox.usage());
+        let mut usage: Vec<(u32, u64)> = usage.collect();
+        let total: u64 = usage.iter().map(|(_, bytes)| bytes).sum();
+        let mut excess = total.checked_sub(bytes_max).filter(|excess| *excess > 0)?;
+        usage.sort_unstable();
+        for (used_s, bytes) in usage {
+            excess = excess.saturating_sub(bytes);
+            if excess == 0 {
+                return Some(used_s.saturating_add(1));
+            }
+        }
+        Some(u32::MAX)
+    }
+}
+
+impl Inbox {
+    fn usage(&self) -> (u32, u64) {
+        (self.used_s.load(Ordering::Relaxed), self.inner().rows.bytes() as u64)
+    }
+
+    /// Closes it unless somebody is connected or waits for it.
+    fn close_if_alone(self: &Arc<Self>) -> bool {
+        let mut inner = self.inner();
+        let alone = inner.sessions.is_empty() && matches!(inner.stage, Stage::Open);
+        if alone {
+            inner.close();
+            // Whoever waits for a change looks again, into another inbox.
+            self.changed.notify_waiters();
+        }
+        alone
+    }
+}

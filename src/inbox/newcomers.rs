@@ -1,0 +1,93 @@
+//! Newcomers: who came into which conversation since the packs' index of people was written.
+//!
+//! A superset, by user: whoever reads an inbox asks the conversation itself. An entry is made before
+//! the record that it is about is appended, and goes with the checkpoint that has the conversation.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::message::{ConversationKey, UserId};
+
+/// Counts checkpoints; an entry belongs to the one that will have it.
+pub type Generation = u64;
+
+/// Who came into which conversation lately.
+#[derive(Debug, Default)]
+pub struct Newcomers {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    generation: Generation,
+    /// Bounded by the log between two checkpoints.
+    by_user: HashMap<UserId, Vec<(Generation, Arc<ConversationKey>)>>,
+}
+
+impl Newcomers {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `users` are about to be in the conversation. It has to be in the list of changed
+    /// conversations already.
+    pub fn note<'a>(&self, users: impl IntoIterator<Item = &'a UserId>, key: &Arc<ConversationKey>) {
+        let mut inner = self.lock();
+        let generation = inner.generation;
+        for user in users {
+            inner.by_user.entry(user.clone()).or_default().push((generation, key.clone()));
+        }
+    }
+
+    /// The conversations that `user` may have come into.
+    pub fn of(&self, user: &UserId) -> Vec<Arc<ConversationKey>> {
+        let inner = self.lock();
+        let entries = inner.by_user.get(user).into_iter().flatten();
+        entries.map(|(_, key)| key.clone()).collect()
+    }
+
+    /// A checkpoint begins: what was noted so far is in the list of changed conversations that it
+    /// takes after this.
+    pub fn seal(&self) -> Generation {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.generation - 1
+    }
+
+    /// The packs have every conversation that was noted up to `sealed`, but those in `failed`.
+    pub fn forget(&self, sealed: Generation, failed: &BTreeSet<ConversationKey>) {
+        self.lock().by_user.retain(|_, entries| {
+            entries.retain(|(generation, key)| *generation > sealed || failed.contains(&**key));
+            !entries.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).expect("a valid id")
+    }
+
+    fn pair(a: &str, b: &str) -> Arc<ConversationKey> {
+        Arc::new(ConversationKey::direct(user(a), user(b)))
+    }
+
+    #[test]
+    fn an_entry_stays_until_the_checkpoint_behind_it_has_its_conversation() {
+        let (newcomers, alice) = (Newcomers::default(), user("alice"));
+        newcomers.note([&alice], &pair("alice", "bob"));
+        newcomers.note([&alice], &pair("alice", "carol"));
+        let sealed = newcomers.seal();
+        newcomers.note([&alice], &pair("alice", "dave"));
+        let failed = BTreeSet::from([(*pair("alice", "carol")).clone()]);
+        newcomers.forget(sealed, &failed);
+        assert_eq!(newcomers.of(&alice), [pair("alice", "carol"), pair("alice", "dave")]);
+        let sealed = newcomers.seal();
+        newcomers.forget(sealed, &BTreeSet::new());
+        assert_eq!(newcomers.of(&alice), []);
+        assert!(newcomers.lock().by_user.is_empty());
+    }
+}

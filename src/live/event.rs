@@ -1,0 +1,160 @@
+//! What happened in a conversation, as everybody in it gets to know it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::message::{Address, ConversationKey, UserId};
+
+/// One thing that happened in a conversation. It is durable under the server's sync mode (a signal
+/// is never stored). Shared by all who get it.
+#[derive(Debug)]
+pub struct Event {
+    /// The conversation.
+    pub key: Arc<ConversationKey>,
+    /// Its newest message with this event.
+    pub messages: u32,
+    /// Its newest recall with this event.
+    pub recalls: u32,
+    /// What happened.
+    pub content: Content,
+    /// Its bytes on the wire for each side of a direct conversation; a group has only the first.
+    encoded: [OnceLock<Bytes>; 2],
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Content {
+    /// A message was sent.
+    Message(Arc<OwnedMessage>),
+    /// A message was taken back.
+    Recall {
+        /// Which message.
+        msg_index: u32,
+        /// The recall's own index.
+        recall_index: u32,
+        /// Who took it back.
+        by: UserId,
+    },
+    /// Somebody has read up to a message.
+    Ack {
+        /// Who.
+        user: UserId,
+        /// Up to where.
+        msg_index: u32,
+        /// What is unread for them now.
+        unread: u32,
+    },
+    /// The membership of the group changed.
+    Group {
+        /// How.
+        action: GroupAction,
+        /// Whom it is about.
+        user: UserId,
+        /// Who did it.
+        by: UserId,
+        /// When the newest message of the group was sent; when there is none, the time of the change.
+        newest_message_ns: u64,
+    },
+    /// Somebody is typing, or the like.
+    Signal {
+        /// Who.
+        user: UserId,
+        /// The app's own word for it.
+        kind: Box<str>,
+        /// JSON of the app's own.
+        data: Box<str>,
+    },
+}
+
+/// How the membership of a group changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupAction {
+    /// The group began; the user owns it.
+    Create,
+    /// The user came in.
+    Add,
+    /// The user was put out.
+    Kick,
+    /// The user went.
+    Leave,
+}
+
+/// A message that stands on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedMessage {
+    /// Dense per conversation, from 1.
+    pub msg_index: u32,
+    /// Who sent it.
+    pub sender: UserId,
+    /// Unix time in nanoseconds.
+    pub timestamp_ns: u64,
+    /// The text; empty once recalled.
+    pub msg: Box<str>,
+    /// What the app attached; empty once recalled.
+    pub extra: Box<str>,
+}
+
+impl Event {
+    /// An event that nobody has encoded yet.
+    pub fn new(key: Arc<ConversationKey>, messages: u32, recalls: u32, content: Content) -> Self {
+        Self { key, messages, recalls, content, encoded: [const { OnceLock::new() }; 2] }
+    }
+
+    /// The event's bytes for `viewer`, made with `encode` by the first who asks. `encode` gets how
+    /// the viewer addresses the conversation.
+    pub fn encoded(&self, viewer: &UserId, encode: impl FnOnce(&Self, &Address) -> Bytes) -> Bytes {
+        self.encoded[self.side_of(viewer)].get_or_init(|| encode(self, &self.key.address_for(viewer))).clone()
+    }
+
+    fn side_of(&self, viewer: &UserId) -> usize {
+        match &*self.key {
+            ConversationKey::Direct(first, _) => usize::from(first != viewer),
+            ConversationKey::Group(_) => 0,
+        }
+    }
+
+    /// Roughly what it takes in memory until its last reader has it.
+    pub fn bytes(&self) -> usize {
+        /// The event itself, and its encoded form beside the texts.
+        const OVERHEAD_BYTES: usize = 512;
+        let texts = match &self.content {
+            Content::Message(message) => message.msg.len() + message.extra.len(),
+            Content::Signal { kind, data, .. } => kind.len() + data.len(),
+            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } => 0,
+        };
+        OVERHEAD_BYTES + 2 * texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).expect("a valid id")
+    }
+
+    fn ack_in(key: ConversationKey) -> Event {
+        let content = Content::Ack { user: user("alice"), msg_index: 1, unread: 0 };
+        Event::new(Arc::new(key), 1, 0, content)
+    }
+
+    #[test]
+    fn each_side_of_a_pair_has_its_own_bytes_and_they_are_made_once() {
+        let event = ack_in(ConversationKey::direct(user("alice"), user("bob")));
+        let bytes_for = |viewer: &str, made: &'static str| {
+            event.encoded(&user(viewer), |_, at| Bytes::from(format!("{at:?} {made}")))
+        };
+        assert_eq!(bytes_for("alice", "once"), "User(\"bob\") once");
+        assert_eq!(bytes_for("bob", "once"), "User(\"alice\") once");
+        assert_eq!(bytes_for("alice", "twice"), "User(\"bob\") once");
+    }
+
+    #[test]
+    fn who_talks_to_themselves_addresses_themselves() {
+        let event = ack_in(ConversationKey::direct(user("alice"), user("alice")));
+        let bytes = event.encoded(&user("alice"), |_, at| Bytes::from(format!("{at:?}")));
+        assert_eq!(bytes, "User(\"alice\")");
+    }
+}
