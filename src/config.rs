@@ -3,6 +3,7 @@
 //! A bad value is refused with one line that names where it came from and why. Nothing here opens a
 //! data directory or a socket, and nothing reads a setting again later.
 
+mod bench;
 mod cli;
 mod layers;
 pub mod limits;
@@ -23,6 +24,8 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
+pub use bench::{Bench, BenchServer, Mix, Transport};
+pub(crate) use cli::serve_arguments;
 use layers::{Environment, Layers};
 pub use moment::Moment;
 pub use tool::Tool;
@@ -97,14 +100,14 @@ pub struct Serve {
     pub memory_limit_bytes: u64,
     /// How long the log is kept after no snapshot needs it; `None`: not at all.
     pub keep_log: Option<Duration>,
-    /// How often everything on the disk is read and checked; `None`: never.
-    pub scrub_interval: Option<Duration>,
-    /// Bytes per second that this reads at most.
-    pub scrub_bytes_per_second: u64,
     /// How long a message is kept; `None`: for ever.
     pub retain_age: Option<Duration>,
     /// How many messages of a conversation are kept; `None`: all.
     pub retain_count: Option<u32>,
+    /// How often everything on the disk is read and checked; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes per second that this reads at most.
+    pub scrub_bytes_per_second: u64,
     /// PEM files of public keys whose tokens are accepted.
     pub verify_keys: Vec<PathBuf>,
     /// JWKS file of public keys whose tokens are accepted.
@@ -200,6 +203,9 @@ impl Command {
             cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
             cli::Flags::Backup(flags) => Ok(Self::Tool(tool::backup(flags, &environment)?)),
             cli::Flags::Restore(flags) => Ok(Self::Tool(tool::restore(flags)?)),
+            cli::Flags::Bench(flags) => {
+                Ok(Self::Tool(Tool::Bench(Box::new(bench::read(*flags, &environment)?))))
+            }
         }
     }
 }
@@ -233,12 +239,12 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         idle_after: time("idle-after", "5m", &limits::IDLE_AFTER)?,
         memory_limit_bytes: size("memory-limit", &half_of_memory(), &limits::MEMORY_BYTES)?,
         keep_log: layers.one("keep-log", "off", |text| value::optional_duration(text, &limits::KEEP_LOG))?,
-        scrub_interval: layers
-            .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
-        scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
         retain_age: layers.one("retain-days", "off", days)?,
         retain_count: layers
             .one("retain-count", "off", |text| value::optional_number(text, &limits::RETAIN_COUNT))?,
+        scrub_interval: layers
+            .one("scrub-interval", "24h", |text| value::optional_duration(text, &limits::SCRUB_INTERVAL))?,
+        scrub_bytes_per_second: size("scrub-rate", "8MiB", &limits::SCRUB_RATE)?,
         verify_keys: layers.all("verify-key", value::path)?,
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,

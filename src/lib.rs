@@ -8,7 +8,7 @@
 //!                     tools -> (all but http)    auth      inbox -> live     disk
 //! ```
 //!
-//! * [`message`]: the vocabulary; used by `http` and `conversation`, uses nothing.
+//! * [`message`]: the vocabulary; used by `http`, `conversation` and `client`, uses nothing.
 //! * [`config`]: plain data, checked once, handed down as each part's own options.
 //! * [`telemetry`]: logs and metrics; used anywhere, uses nothing.
 //! * [`auth`]: tokens to callers.
@@ -19,13 +19,18 @@
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
 //! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
-//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore.
+//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore;
+//!   and `bench`, which drives load at a server.
 //! * [`node`]: recover, start, drain.
+//! * [`client`]: the other end of the wire; uses `message`, and nothing of the server.
 //! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
+pub mod client;
 pub mod config;
 pub mod conversation;
+#[cfg(test)]
+mod counted;
 pub mod data_dir;
 pub mod disk;
 pub mod exit;

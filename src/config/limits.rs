@@ -94,16 +94,34 @@ pub const IDLE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Durati
 pub const MEMORY_BYTES: RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 50;
 /// `--keep-log`: under a minute no restore can use it; a year of log is an archive's business.
 pub const KEEP_LOG: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24 * 366);
-/// `--scrub-interval`: off, or at least a second, which is for tests.
-pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
-/// `--scrub-rate`, in bytes per second: below 64 KiB a day is not enough for 6 GB.
-pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
 /// `--retain-days`: no day is kept by turning it off; a century is for ever.
 pub const RETAIN_DAYS: RangeInclusive<u64> = 1..=36_500;
 /// `--retain-count`: nothing kept is no chat; an index has 32 bits.
 pub const RETAIN_COUNT: RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// `--scrub-interval`: off, or at least a second, which is for tests.
+pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
+/// `--scrub-rate`, in bytes per second: below 64 KiB a day is not enough for 6 GB.
+pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
+/// `bench --connections`: what one address has ports for.
+pub const BENCH_CONNECTIONS: RangeInclusive<u64> = 1..=20_000;
+/// `bench --duration`.
+pub const BENCH_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+/// `bench --warm-up`.
+pub const BENCH_WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// `bench --rate`, in requests per second: beyond any loopback.
+pub const BENCH_RATE: RangeInclusive<u64> = 1..=10_000_000;
+/// `bench --conversations`: about 100 MB of the tool's memory at the most.
+pub const BENCH_CONVERSATIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// `bench --users`: a token each, of about 200 bytes.
+pub const BENCH_USERS: RangeInclusive<u64> = 2..=100_000;
+/// `bench --size`, in bytes: what the largest `--body-limit` takes.
+pub const BENCH_TEXT_BYTES: RangeInclusive<u64> = 1..=1024 * 1024 - 1024;
+/// `bench --history`, in messages per conversation.
+pub const BENCH_HISTORY: RangeInclusive<u64> = 1..=100_000;
+/// `bench --threads`.
+pub const BENCH_THREADS: RangeInclusive<u64> = 1..=256;
 
 const _: () = {
     assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");

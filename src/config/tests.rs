@@ -93,7 +93,7 @@ fn origins_are_written_as_browsers_write_them() {
 fn a_streams_queue_holds_a_message_of_the_longest_kind() {
     assert_eq!(serve_of(&["--body-limit", "1MiB"], &[]).stream_queue_bytes, (2 << 20) + 4096);
     let line = refusal_of(&["serve", "--body-limit", "64KiB", "--stream-queue", "100KiB"], &[]);
-    assert_eq!(line, "--stream-queue: 102400 is not between 135168 and 67108864 bytes");
+    assert_eq!(line, "--stream-queue: 100KiB is not between 135168 and 67108864 bytes");
 }
 
 #[test]

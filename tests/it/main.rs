@@ -1,14 +1,17 @@
 //! The real binary from outside, against the contract: one module per kind of behaviour.
 //!
-//! How the server is built is none of its business: nothing of the crate is used, only the binary.
+//! How the server is built is none of its business: nothing of the crate is used, only the binary; and
+//! its client, in `clients` alone.
 //! `support` alone knows processes, HTTP and the spelling of the API.
 
 mod support;
 
 mod acking;
+mod benching;
 mod bodies;
 mod chatting;
 mod checkpoints;
+mod clients;
 mod damage;
 mod draining;
 mod errors;

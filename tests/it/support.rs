@@ -5,6 +5,7 @@
 
 mod client;
 mod connection;
+mod line;
 mod process;
 pub(crate) mod protobuf;
 mod server;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use client::{Chat, Client, Page, Receipt};
 pub(crate) use connection::{Connection, Reply, request};
+pub(crate) use line::Line;
 pub(crate) use process::{Finished, Process, chinwag};
 pub(crate) use server::{Arrangement, TestServer, shared_server};
 pub(crate) use stream::Stream;
