@@ -45,10 +45,17 @@ fn a_bench_of_a_running_server_keeps_to_a_rate_and_its_messages_are_there() {
     let server = TestServer::start();
     let url = format!("http://{}", server.ready().http);
     let data = server.data().to_str().expect("UTF-8");
-    let finished = bench(&["--url", &url, "--data", data, "--rate", "200", "--mix", "send=1"]);
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let json = place.path().join("result.json");
+    let json_text = json.to_str().expect("UTF-8");
+    let rate = ["--rate", "200", "--mix", "send=1", "--json", json_text];
+    let finished = bench(&[&["--url", &url, "--data", data], &rate[..]].concat());
     assert_eq!(finished.code(), Some(0), "{finished:?}");
-    // Exactly 200, unless the machine was too busy to send the last ones before the end.
-    assert!((150.0..=200.0).contains(&column(&finished, "send", 1)), "{finished:?}");
+    let json: Value = serde_json::from_slice(&std::fs::read(&json).expect("a file")).expect("JSON");
+    let [sent, unsent] =
+        [&json["all"]["requests"], &json["unsent"]].map(|count| count.as_u64().expect("a count"));
+    // A hundred are due in half a second; a busy machine may leave some of them, and says so.
+    assert!(sent <= 100 && sent + unsent >= 100, "{json}");
     let page = server.client("bench-0").with("bench-1").beginning();
     assert!(!page.indices().is_empty(), "bench-0 talks with its neighbour");
 }
