@@ -195,6 +195,27 @@ async fn more_than_a_replay_holds_is_pulled() {
 }
 
 #[tokio::test]
+async fn a_reader_that_stops_for_a_while_still_sees_everything() {
+    let server = TestServer::start_with(&["--stream-queue", "140KiB"]);
+    let (of_alice, of_bob) = (client_of(&server, "alice"), client_of(&server, "bob"));
+    let mut stream = of_bob.stream(&Positions::default(), Begin::Oldest);
+    connected(&mut stream).await;
+    let text = "x".repeat(60_000);
+    // 40 MB: more than the client's channel, the kernel and the server's queue hold together.
+    let sent = 700;
+    for _ in 0..sent {
+        of_alice.send(&to_user("bob"), &text).await.expect("sent");
+    }
+    of_alice.recall(&to_user("bob"), 1).await.expect("recalled");
+    for index in 1..=sent {
+        assert_eq!(until(&mut stream, message_index).await, index);
+    }
+    until(&mut stream, |event| matches!(event, Event::Recall { recall_index: 1, .. }).then_some(())).await;
+    let behind = server.metric("chinwag_stream_behind_total");
+    assert!(behind.is_some_and(|behind| behind >= 1.0), "the reader was never behind: {behind:?}");
+}
+
+#[tokio::test]
 async fn a_token_that_runs_out_ends_the_stream_unless_another_was_set() {
     let server = shared_server();
     let bob = fresh("bob");
