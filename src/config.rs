@@ -3,6 +3,7 @@
 //! A bad value is refused with one line that names where it came from and why. Nothing here opens a
 //! data directory or a socket, and nothing reads a setting again later.
 
+mod bench;
 mod cli;
 mod layers;
 pub mod limits;
@@ -23,6 +24,8 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use crate::message::UserId;
+pub use bench::{Bench, BenchServer, Mix, Transport};
+pub(crate) use cli::serve_arguments;
 use layers::{Environment, Layers};
 pub use moment::Moment;
 pub use tool::Tool;
@@ -200,6 +203,9 @@ impl Command {
             cli::Flags::Import(flags) => Ok(Self::Tool(tool::import(flags)?)),
             cli::Flags::Backup(flags) => Ok(Self::Tool(tool::backup(flags, &environment)?)),
             cli::Flags::Restore(flags) => Ok(Self::Tool(tool::restore(flags)?)),
+            cli::Flags::Bench(flags) => {
+                Ok(Self::Tool(Tool::Bench(Box::new(bench::read(*flags, &environment)?))))
+            }
         }
     }
 }

@@ -19,7 +19,8 @@
 //! * [`wal`] and [`snapshot`]: durable bytes; they know no chat word and no tokio.
 //! * [`data_dir`]: who may use a data directory, and which store is in it.
 //! * [`disk`]: the one trait, so that crashes can be simulated.
-//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore.
+//! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore;
+//!   and `bench`, which drives load at a server.
 //! * [`node`]: recover, start, drain.
 //! * [`client`]: the other end of the wire; uses `message`, and nothing of the server.
 //! * [`exit`]: which error ends the process with which code.
@@ -28,6 +29,8 @@ pub mod auth;
 pub mod client;
 pub mod config;
 pub mod conversation;
+#[cfg(test)]
+mod counted;
 pub mod data_dir;
 pub mod disk;
 pub mod exit;

@@ -11,6 +11,11 @@ use chinwag::{exit, node, telemetry};
 
 mod tool;
 
+/// Gives memory back to the system when conversations leave it; the C library's keeps nearly all of it
+/// (figures in `docs/architecture.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let outcome = match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Serve(settings)) => serve(*settings),

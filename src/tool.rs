@@ -26,6 +26,7 @@ pub(crate) fn run(tool: &Tool) -> Result<(), Error> {
             let (copied, _) = tools::restore(&plan, &mut out)?;
             tell("restored", copied, data, &mut out)
         }
+        Tool::Bench(settings) => tools::bench(settings, &mut out),
     }
 }
 

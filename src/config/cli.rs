@@ -70,6 +70,22 @@ Examples:
   chinwag restore /backup/chinwag-monday --data /var/lib/chinwag
   chinwag restore /backup/chinwag-monday --log broken --data repaired --at 2026-01-31T11:59:00Z";
 
+const BENCH_EXAMPLE: &str = "\
+Without --url it starts a server of its own in a temporary directory, and stops it. Flags behind `--`
+are that server's. With --url it makes tokens for users bench-0, bench-1, ... with the server's key,
+and leaves their messages there.
+
+Without --rate each connection sends when it was answered, as fast as that goes. With --rate requests
+are due at fixed times whatever the server does. Either way a stall costs what it cost the clients
+that would have come meanwhile: latencies count from when a request was due, and without a schedule
+the requests that a slow answer held back are counted in.
+
+Examples:
+  chinwag bench --connections 64 --duration 30s
+  chinwag bench --sync interval --rate 10000 --json result.json
+  chinwag bench --mix pull=100 --history 50 --page 50 -- --memory-limit 1GiB
+  chinwag bench --url http://127.0.0.1:8000 --data /var/lib/chinwag --mix send=1";
+
 #[derive(Parser)]
 #[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
 struct Cli {
@@ -104,6 +120,73 @@ pub(super) enum Flags {
     /// Makes a data directory from a backup, as of its end or of a moment before
     #[command(after_help = RESTORE_EXAMPLE)]
     Restore(RestoreFlags),
+    /// Drives load at a server and prints a latency table
+    #[command(after_help = BENCH_EXAMPLE)]
+    Bench(Box<BenchFlags>),
+}
+
+#[derive(Args)]
+pub(super) struct BenchFlags {
+    /// The server, such as http://127.0.0.1:8000 [default: one of its own]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["dir", "sync", "serve"])]
+    pub(super) url: Option<String>,
+    /// With --url: the server's data directory, for its key and its disk [default: as for serve]
+    #[arg(long, value_name = "DIR", requires = "url", conflicts_with = "key")]
+    pub(super) data: Option<String>,
+    /// With --url: the file of the server's key, where its data directory is not here
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(super) key: Option<String>,
+    /// With --url: the settings file that names the data directory [default: chinwag.toml if present]
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(super) config: Option<String>,
+    /// Where the own server's temporary directory is made [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<String>,
+    /// When the own server acknowledges a send: always, interval, never [default: always]
+    #[arg(long, value_name = "MODE")]
+    pub(super) sync: Option<String>,
+    /// How requests travel: http [default: http]
+    #[arg(long, value_name = "NAME")]
+    pub(super) transport: Option<String>,
+    /// Requests per second in all; without it as many as are answered
+    #[arg(long, value_name = "N")]
+    pub(super) rate: Option<String>,
+    /// Connections [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(super) connections: Option<String>,
+    /// How long to measure [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) duration: Option<String>,
+    /// How long to run before that [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) warm_up: Option<String>,
+    /// Direct conversations [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub(super) conversations: Option<String>,
+    /// Users who talk in them, two each [default: as many as connections, or as the conversations need]
+    #[arg(long, value_name = "N")]
+    pub(super) users: Option<String>,
+    /// Bytes of text in a message [default: 200]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) size: Option<String>,
+    /// How many of each call [default: send=80,pull=15,ack=5]
+    #[arg(long, value_name = "VERB=N,..")]
+    pub(super) mix: Option<String>,
+    /// Messages in every conversation before the start [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) history: Option<String>,
+    /// Messages that a pull asks for [default: 20]
+    #[arg(long, value_name = "N")]
+    pub(super) page: Option<String>,
+    /// Threads that drive the load [default: half of the cores]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<String>,
+    /// Also writes everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<String>,
+    /// Flags for the own server, as `serve` takes them
+    #[arg(last = true, value_name = "SERVE FLAGS")]
+    pub(super) serve: Vec<String>,
 }
 
 #[derive(Args)]
@@ -360,6 +443,35 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Fla
             Err(Stop::Usage("name a command: serve or token; `chinwag --help` explains them".to_owned()))
         }
         Err(error) => Err(Stop::Usage(first_paragraph(&error.to_string()))),
+    }
+}
+
+/// The flags with which `bench` starts its own server; its user may give any other.
+pub(crate) fn serve_arguments<'a>(sync: &'a str, data: &'a str) -> [&'a str; 11] {
+    let anywhere = "127.0.0.1:0";
+    let log_level = "warn";
+    [
+        "serve",
+        "--listen",
+        anywhere,
+        "--ops",
+        anywhere,
+        "--data",
+        data,
+        "--sync",
+        sync,
+        "--log-level",
+        log_level,
+    ]
+}
+
+/// Refuses flags that `serve` would not take beside those of `bench`.
+pub(super) fn check_serve_flags(flags: &[String]) -> Result<(), String> {
+    let ours = serve_arguments("always", "data");
+    let all = ["chinwag"].into_iter().chain(ours).chain(flags.iter().map(String::as_str));
+    match Cli::try_parse_from(all) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(first_paragraph(&error.to_string())),
     }
 }
 

@@ -104,6 +104,24 @@ pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
 /// Life of a token that `chinwag token` makes.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
+/// `bench --connections`: what one address has ports for.
+pub const BENCH_CONNECTIONS: RangeInclusive<u64> = 1..=20_000;
+/// `bench --duration`.
+pub const BENCH_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+/// `bench --warm-up`.
+pub const BENCH_WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// `bench --rate`, in requests per second: beyond any loopback.
+pub const BENCH_RATE: RangeInclusive<u64> = 1..=10_000_000;
+/// `bench --conversations`: about 100 MB of the tool's memory at the most.
+pub const BENCH_CONVERSATIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// `bench --users`: a token each, of about 200 bytes.
+pub const BENCH_USERS: RangeInclusive<u64> = 2..=100_000;
+/// `bench --size`, in bytes: what the largest `--body-limit` takes.
+pub const BENCH_TEXT_BYTES: RangeInclusive<u64> = 1..=1024 * 1024 - 1024;
+/// `bench --history`, in messages per conversation.
+pub const BENCH_HISTORY: RangeInclusive<u64> = 1..=100_000;
+/// `bench --threads`.
+pub const BENCH_THREADS: RangeInclusive<u64> = 1..=256;
 
 const _: () = {
     assert!(*BODY_BYTES.end() as usize * 2 < RECORD_BYTES_MAX, "every lawful call fits a record");

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::bench::Bench;
 use super::layers::Environment;
 use super::moment::Moment;
 use super::{Error, cli, value};
@@ -64,6 +65,8 @@ pub enum Tool {
         /// Where to stop; `None`: at the end.
         at: Option<Moment>,
     },
+    /// `chinwag bench`.
+    Bench(Box<Bench>),
 }
 
 pub(super) fn verify(flags: cli::DirFlags) -> Result<Tool, Error> {

@@ -35,6 +35,8 @@ pub mod chunk;
 pub mod codec;
 pub mod compaction;
 mod completion;
+#[cfg(test)]
+mod counted;
 mod directory;
 mod durable;
 #[cfg(test)]

@@ -186,4 +186,6 @@ pub(super) async fn pull(
 }
 
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod tests;

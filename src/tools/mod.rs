@@ -7,6 +7,7 @@
 //! ```text
 //! verify inspect export   -> reader -> conversation::archive, wal::check, snapshot, data_dir
 //! import                  -> the same code that a server starts and checkpoints with
+//! bench                   -> a server as a process, over its public address
 //! ```
 //!
 //! Arguments, and what stands on the last line of standard error, are the business of `main` and [`crate::config`].
@@ -19,6 +20,7 @@ use crate::{data_dir, exit, snapshot, wal};
 
 mod ask;
 mod backup;
+mod bench;
 mod copy;
 mod export;
 mod import;
@@ -34,6 +36,7 @@ mod transcript;
 mod verify;
 
 pub use backup::{Order, backup, backup_running, backup_stopped};
+pub use bench::bench;
 pub use copy::Copied;
 pub use export::{Selection, export, export_to_file};
 pub use import::{Imported, import, import_file};

@@ -1,6 +1,8 @@
 //! A progress bar for whoever watches: on standard error, and only when that is a terminal.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -23,6 +25,19 @@ impl Progress {
     /// Begins a step of `total` conversations.
     pub(super) fn conversations(label: &'static str, total: u64) -> Self {
         Self::begin(label, total, "{prefix:14} {wide_bar} {pos}/{len} {eta}")
+    }
+
+    /// Begins a step that takes so long.
+    pub(super) fn moments(label: &'static str, total: Duration) -> Self {
+        Self::begin(label, millis(total), "{prefix:14} {wide_bar} {msg} {eta}")
+    }
+
+    /// A step that takes its time is so far, and has this to say.
+    pub(super) fn reach(&self, spent: Duration, message: impl Into<Cow<'static, str>>) {
+        if !self.bar.is_hidden() {
+            self.bar.set_message(message);
+            self.bar.set_position(millis(spent));
+        }
     }
 
     fn begin(label: &'static str, total: u64, template: &str) -> Self {
@@ -51,6 +66,10 @@ impl Progress {
     pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Progress {

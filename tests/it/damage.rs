@@ -239,6 +239,28 @@ fn a_missing_pack_is_damage() {
 }
 
 #[test]
+fn a_chunk_that_rots_is_found_before_anybody_needs_it() {
+    let mut server = killed_after_a_checkpoint();
+    server.arrange(&["--scrub-interval", "1s", "--scrub-rate", "1GiB"]);
+    server.start_again();
+    eventually("a round without findings", || {
+        server.metric("chinwag_scrub_finished_timestamp_seconds").filter(|finished| *finished > 0.0)
+    });
+    assert_eq!(server.metric("chinwag_scrub_damaged_total"), Some(0.0));
+    while let Some((file, at)) = try_find(&server.data().join("snap"), &text(5)) {
+        flip(&file, at);
+    }
+    eventually("it is found", || server.metric("chinwag_scrub_damaged_total").filter(|found| *found > 0.0));
+    let told = server.stderr();
+    let line = told.lines().find(|line| line.contains("damaged chunk")).expect("a line of the log");
+    for part in [".pack", "offset=", "alice", "bob"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    let alice = server.client("alice");
+    assert_eq!(alice.with("carol").send("goes on").msg_index, 2);
+}
+
+#[test]
 fn a_damaged_conversation_is_refused_and_the_others_are_served() {
     let mut server = killed_after_a_checkpoint();
     while let Some((file, at)) = try_find(&server.data().join("snap"), &text(5)) {

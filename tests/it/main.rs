@@ -7,6 +7,7 @@
 mod support;
 
 mod acking;
+mod benching;
 mod bodies;
 mod chatting;
 mod checkpoints;

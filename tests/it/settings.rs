@@ -27,6 +27,8 @@ fn settings() -> Vec<(&'static str, String, &'static str)> {
         ("drain-timeout", "5s", "x"),
         ("checkpoint-interval", "2s", "0"),
         ("checkpoint-bytes", "2MiB", "2MB"),
+        ("scrub-interval", "1h", "0s"),
+        ("scrub-rate", "1MiB", "1"),
     ];
     let mut all: Vec<_> = plain.into_iter().map(|(key, good, bad)| (key, good.to_owned(), bad)).collect();
     all.push(("verify-key", key, "/nowhere/at/all.pem"));

@@ -32,6 +32,7 @@ mod passivating;
 mod people;
 mod reloading;
 mod restarting;
+mod scrubbing;
 
 const ROOT: &str = "data";
 

@@ -1,0 +1,321 @@
+//! Settings of `chinwag bench`. Neither the environment nor the settings file changes what is measured: they only say,
+//! with `--url`, where the server's data directory is.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
+
+use super::layers::Environment;
+use super::limits::{
+    BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_RATE, BENCH_TEXT_BYTES,
+    BENCH_THREADS, BENCH_USERS, BENCH_WARM_UP, PULL_COUNT_MAX,
+};
+use super::{Error, KeyPlace, SyncMode, cli, to_usize, value};
+
+/// What load to drive at which server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bench {
+    /// The server.
+    pub server: BenchServer,
+    /// How requests travel.
+    pub transport: Transport,
+    /// Requests per second in all; `None`: a closed loop.
+    pub rate: Option<NonZeroU64>,
+    /// How many connections.
+    pub connections: usize,
+    /// How long to measure.
+    pub duration: Duration,
+    /// How long to run before that.
+    pub warm_up: Duration,
+    /// How many direct conversations.
+    pub conversations: usize,
+    /// How many users talk in them.
+    pub users: usize,
+    /// Length of a message's text, in bytes.
+    pub text_bytes: usize,
+    /// How many of each call.
+    pub mix: Mix,
+    /// Messages in every conversation before the start.
+    pub history: usize,
+    /// Messages that a pull asks for.
+    pub page: u32,
+    /// Threads that drive the load.
+    pub threads: usize,
+    /// Where the result goes as JSON.
+    pub json: Option<PathBuf>,
+}
+
+/// The server that is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BenchServer {
+    /// One that is started for it.
+    Own {
+        /// Where its temporary directory is made; `None`: where the system makes them.
+        dir: Option<PathBuf>,
+        /// When it acknowledges a send.
+        sync: SyncMode,
+        /// Further flags of `serve`.
+        flags: Vec<String>,
+    },
+    /// One that runs already.
+    Running {
+        /// Where: scheme, host and port.
+        url: Uri,
+        /// The key that signs tokens for it.
+        key: KeyPlace,
+    },
+}
+
+/// How requests travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP/1.1, one request at a time on a connection.
+    Http,
+}
+
+impl Transport {
+    /// As the flag spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+}
+
+/// How many of each call, relative to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mix {
+    /// `/im.chat/send`.
+    pub send: u32,
+    /// `/im.chat/pull`.
+    pub pull: u32,
+    /// `/im.chat/ack`.
+    pub ack: u32,
+}
+
+impl Mix {
+    /// Largest share: what sums of three cannot overflow.
+    const SHARE_MAX: u32 = 1_000_000;
+
+    /// Reads `send=80,pull=15,ack=5`; what is not named is not called.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut mix = Self { send: 0, pull: 0, ack: 0 };
+        let mut seen = Vec::new();
+        for part in text.split(',') {
+            let (verb, share) = part.split_once('=').ok_or_else(|| not_a_mix(text))?;
+            let place = match verb.trim() {
+                "send" => &mut mix.send,
+                "pull" => &mut mix.pull,
+                "ack" => &mut mix.ack,
+                other => return Err(format!("there is no call {other:?} to mix; there are send, pull, ack")),
+            };
+            let share = share.trim().parse().ok().filter(|share| *share <= Self::SHARE_MAX);
+            *place = share.ok_or_else(|| not_a_mix(text))?;
+            if seen.contains(&verb.trim()) {
+                return Err(format!("{} is in it twice", verb.trim()));
+            }
+            seen.push(verb.trim());
+        }
+        if mix.total() == 0 { Err("calls nothing".to_owned()) } else { Ok(mix) }
+    }
+
+    /// What the shares are parts of.
+    pub fn total(self) -> u32 {
+        self.send + self.pull + self.ack
+    }
+}
+
+fn not_a_mix(text: &str) -> String {
+    format!("{text:?} is not a mix, such as send=80,pull=15,ack=5, of shares up to {}", Mix::SHARE_MAX)
+}
+
+pub(super) fn read(flags: cli::BenchFlags, environment: Environment<'_>) -> Result<Bench, Error> {
+    let server = server(&flags, environment)?;
+    let connections = number("--connections", flags.connections.as_deref(), 64, &BENCH_CONNECTIONS)?;
+    let conversations =
+        number("--conversations", flags.conversations.as_deref(), 1000, &BENCH_CONVERSATIONS)?;
+    let rate = flags.rate.as_deref().map(|text| value::whole_number(text, &BENCH_RATE)).transpose();
+    let time = |place, text: Option<&str>, default, allowed| {
+        value::duration(text.unwrap_or(default), allowed).map_err(|why| Error::new(place, why))
+    };
+    let mix = Mix::parse(flags.mix.as_deref().unwrap_or("send=80,pull=15,ack=5"));
+    let size = value::size_bytes(flags.size.as_deref().unwrap_or("200"), &BENCH_TEXT_BYTES);
+    let page = number("--page", flags.page.as_deref(), 20, &(1..=u64::from(PULL_COUNT_MAX)))?;
+    let json = flags.json.as_deref().map(value::path).transpose();
+    Ok(Bench {
+        server,
+        transport: transport(flags.transport.as_deref())?,
+        rate: rate.map_err(|why| Error::new("--rate", why))?.and_then(NonZeroU64::new),
+        connections,
+        duration: time("--duration", flags.duration.as_deref(), "10s", &BENCH_DURATION)?,
+        warm_up: time("--warm-up", flags.warm_up.as_deref(), "1s", &BENCH_WARM_UP)?,
+        conversations,
+        users: users(flags.users.as_deref(), connections, conversations)?,
+        text_bytes: to_usize(size.map_err(|why| Error::new("--size", why))?),
+        mix: mix.map_err(|why| Error::new("--mix", why))?,
+        history: number("--history", flags.history.as_deref(), 1, &BENCH_HISTORY)?,
+        page: u32::try_from(page).expect("at most PULL_COUNT_MAX"),
+        threads: number("--threads", flags.threads.as_deref(), half_of_the_cores(), &BENCH_THREADS)?
+            .min(connections),
+        json: json.map_err(|why| Error::new("--json", why))?,
+    })
+}
+
+fn server(flags: &cli::BenchFlags, environment: Environment<'_>) -> Result<BenchServer, Error> {
+    let path = |place, text: &String| value::path(text).map_err(|why| Error::new(place, why));
+    if let Some(url) = &flags.url {
+        let key = match &flags.key {
+            Some(file) => KeyPlace::File(path("--key", file)?),
+            None => KeyPlace::Data(super::data_of_the_server(
+                flags.data.clone(),
+                flags.config.clone(),
+                environment,
+            )?),
+        };
+        return Ok(BenchServer::Running {
+            url: parse_url(url).map_err(|why| Error::new("--url", why))?,
+            key,
+        });
+    }
+    let sync = value::sync_mode(flags.sync.as_deref().unwrap_or("always"));
+    let sync = sync.map_err(|why| Error::new("--sync", why))?;
+    cli::check_serve_flags(&flags.serve).map_err(|why| Error::new("flags of the own server", why))?;
+    let dir = flags.dir.as_ref().map(|dir| path("--dir", dir)).transpose()?;
+    Ok(BenchServer::Own { dir, sync, flags: flags.serve.clone() })
+}
+
+/// A server has no paths but the API's, and until there is TLS no scheme but one.
+fn parse_url(text: &str) -> Result<Uri, String> {
+    let url: Option<Uri> = text.parse().ok();
+    let is_plain = |url: &Uri| {
+        url.scheme_str() == Some("http")
+            && url.host().is_some_and(|host| !host.is_empty())
+            && url.path() == "/"
+            && url.query().is_none()
+            && !text.contains('@')
+    };
+    url.filter(is_plain).ok_or_else(|| format!("{text:?} is not a server, such as http://127.0.0.1:8000"))
+}
+
+fn transport(text: Option<&str>) -> Result<Transport, Error> {
+    match text {
+        None | Some("http") => Ok(Transport::Http),
+        Some(other) => Err(Error::new("--transport", format!("{other:?} is not known; there is http"))),
+    }
+}
+
+/// Two users have one direct conversation with each other, and a ring or chain of conversations leaves nobody out.
+fn users(text: Option<&str>, connections: usize, conversations: usize) -> Result<usize, Error> {
+    let pairs = |users: usize| users * (users - 1) / 2;
+    let Some(text) = text else {
+        let enough = (2..).find(|users| pairs(*users) >= conversations).expect("pairs grow without end");
+        return Ok(connections.clamp(enough, conversations + 1).min(to_usize(*BENCH_USERS.end())));
+    };
+    let users = number("--users", Some(text), 0, &BENCH_USERS)?;
+    if pairs(users) < conversations {
+        let why = format!("{users} have at most {} conversations of two, not {conversations}", pairs(users));
+        return Err(Error::new("--users", why));
+    }
+    if users > conversations + 1 {
+        let why = format!("{conversations} conversations bring together at most {}", conversations + 1);
+        return Err(Error::new("--users", why));
+    }
+    Ok(users)
+}
+
+fn number(
+    place: &str,
+    text: Option<&str>,
+    default: u64,
+    allowed: &std::ops::RangeInclusive<u64>,
+) -> Result<usize, Error> {
+    let Some(text) = text else { return Ok(to_usize(default)) };
+    value::whole_number(text, allowed).map(to_usize).map_err(|why| Error::new(place, why))
+}
+
+/// The other half is the server's.
+fn half_of_the_cores() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    (cores / 2).clamp(*BENCH_THREADS.start(), *BENCH_THREADS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::super::{Command, Stop, Tool};
+    use super::*;
+
+    fn bench(arguments: &str) -> Result<Bench, Stop> {
+        let arguments = ["chinwag", "bench"].into_iter().chain(arguments.split_whitespace());
+        match Command::read(arguments.map(OsString::from), |_| None)? {
+            Command::Tool(Tool::Bench(bench)) => Ok(*bench),
+            other => panic!("not a bench: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_mix_names_each_call_once_and_calls_something() {
+        assert_eq!(Mix::parse("send=80,pull=15,ack=5"), Ok(Mix { send: 80, pull: 15, ack: 5 }));
+        assert_eq!(Mix::parse(" pull = 1 , ack=0"), Ok(Mix { send: 0, pull: 1, ack: 0 }));
+        for bad in ["", "send", "send=", "send=-1", "send=1.5", "recall=1", "send=1,send=2", "send=0,ack=0"] {
+            assert!(Mix::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Mix::parse("send=1000001").is_err(), "three shares could overflow");
+    }
+
+    #[test]
+    fn by_default_there_are_users_enough_for_the_conversations_and_one_for_each_connection() {
+        assert_eq!(bench("").unwrap().users, 64);
+        assert_eq!(bench("--connections 1").unwrap().users, 46, "46 users have 1,035 pairs");
+        assert_eq!(bench("--conversations 1").unwrap().users, 2);
+        assert_eq!(bench("--conversations 3 --connections 1000").unwrap().users, 4, "nobody is alone");
+    }
+
+    #[test]
+    fn a_run_on_a_server_of_its_own_passes_flags_on() {
+        let own = bench("--sync never --dir /tmp -- --segment-bytes 1MiB").unwrap().server;
+        let flags = vec!["--segment-bytes".to_owned(), "1MiB".to_owned()];
+        assert_eq!(own, BenchServer::Own { dir: Some("/tmp".into()), sync: SyncMode::Never, flags });
+    }
+
+    #[test]
+    fn a_running_server_is_named_with_the_place_of_its_key() {
+        let BenchServer::Running { url, key } = bench("--url http://h:1 --key k").unwrap().server else {
+            panic!("not a running server");
+        };
+        assert_eq!((url.to_string().as_str(), key), ("http://h:1/", KeyPlace::File("k".into())));
+        let server = bench("--url http://h:1 --data d").unwrap().server;
+        assert!(
+            matches!(server, BenchServer::Running { key: KeyPlace::Data(d), .. } if d.as_os_str() == "d")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_the_flag_that_says_it() {
+        for (arguments, place) in [
+            ("--url https://h:1 --key k", "--url"),
+            ("--url http://h:1/path --key k", "--url"),
+            ("--url h:1 --key k", "--url"),
+            ("--url http://h:1 --sync never", "--sync"),
+            ("--key k", "--url"),
+            ("--transport ws", "--transport"),
+            ("--users 3 --conversations 4", "--users"),
+            ("--users 10 --conversations 4", "--users"),
+            ("--rate 0", "--rate"),
+            ("--page 51", "--page"),
+            ("--size 2MiB", "--size"),
+            ("--mix ack", "--mix"),
+            ("-- --listen 127.0.0.1:1", "--listen"),
+            ("-- --nonsense", "--nonsense"),
+        ] {
+            let refused = bench(arguments);
+            assert!(
+                matches!(&refused, Err(Stop::Usage(why)) if why.contains(place)),
+                "{arguments}: {refused:?}"
+            );
+        }
+    }
+}

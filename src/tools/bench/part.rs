@@ -1,0 +1,182 @@
+//! One thread of the load: opens its connections, begins its share of the conversations, and measures.
+//!
+//! Each thread has a runtime of its own and shares with the others only the schedule and the newest indices. Half of
+//! the cores drive load, because the server needs the other half; what each thread used is part of the result.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+
+use super::super::Error;
+use super::cast::{About, Cast, Request};
+use super::client::Client;
+use super::connection::Connection;
+use super::director::{News, Run, lost_thread};
+use super::server::Server;
+use super::tally::{Failure, Tally};
+use super::timer::Timer;
+use crate::config;
+
+/// How long an answer may take after the end before it counts as none.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a refused message of the preparation waits before the next try, and how often it is tried.
+const RETRY: Duration = Duration::from_millis(20);
+const TRIES_MAX: u32 = 500;
+
+/// One thread's part.
+pub(super) struct Part {
+    number: usize,
+    threads: usize,
+    pub(super) connections: usize,
+    history: usize,
+    conversations: usize,
+    pub(super) cast: Arc<Cast>,
+    pub(super) authority: String,
+}
+
+impl Part {
+    pub(super) fn new(number: usize, settings: &config::Bench, server: &Server, cast: &Arc<Cast>) -> Self {
+        Self {
+            number,
+            threads: settings.threads,
+            connections: settings.connections,
+            history: settings.history,
+            conversations: settings.conversations,
+            cast: cast.clone(),
+            authority: server.authority().to_owned(),
+        }
+    }
+
+    /// The whole life of a thread.
+    pub(super) fn work(self, begun: watch::Receiver<Option<Run>>, tell: &mpsc::Sender<News>) {
+        let part = Rc::new(self);
+        let worked = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                tokio::task::LocalSet::new().block_on(&runtime, part.prepare_and_measure(begun, tell))
+            }
+            Err(error) => Err(Error::Refused(format!("cannot start: {error}"))),
+        };
+        let last = worked.unwrap_or_else(News::Failed);
+        // Nobody listens any more when another thread has failed.
+        let _ = tell.blocking_send(last);
+    }
+
+    async fn prepare_and_measure(
+        self: &Rc<Self>,
+        mut begun: watch::Receiver<Option<Run>>,
+        tell: &mpsc::Sender<News>,
+    ) -> Result<News, Error> {
+        let mut preparing = JoinSet::new();
+        for number in (self.number..self.connections).step_by(self.threads) {
+            let part = self.clone();
+            preparing.spawn_local(async move { part.prepare(number).await.map(|open| (number, open)) });
+        }
+        let mut open = Vec::new();
+        while let Some(prepared) = preparing.join_next().await {
+            open.push(prepared.map_err(|_| lost_thread())??);
+        }
+        let _ = tell.send(News::Prepared).await;
+        let run = match begun.wait_for(Option::is_some).await {
+            Ok(run) => run.clone().expect("it was just waited for"),
+            Err(_) => return Err(lost_thread()),
+        };
+        self.measure(open, run).await
+    }
+
+    /// Opens a connection, and sends the first messages of its share of the conversations.
+    async fn prepare(&self, number: usize) -> Result<Connection, Error> {
+        let mut connection = self.open().await?;
+        for conversation in (number..self.conversations).step_by(self.connections) {
+            for party in 0..self.history {
+                self.begin_conversation(&mut connection, conversation, party).await?;
+            }
+        }
+        Ok(connection)
+    }
+
+    async fn begin_conversation(
+        &self,
+        connection: &mut Connection,
+        conversation: usize,
+        party: usize,
+    ) -> Result<(), Error> {
+        let mut request = Request::default();
+        let About { verb, .. } = self.cast.message(conversation, party, &mut request);
+        let mut last = Failure::Unanswered;
+        for _ in 0..TRIES_MAX {
+            if connection.is_over() {
+                *connection = self.open().await?;
+            }
+            let asked = connection.ask(verb, &request.bytes);
+            match timeout(ANSWER_MAX, asked).await.unwrap_or(Err(Failure::Unanswered)) {
+                Ok(index) => {
+                    self.cast.has_grown(conversation, index.unwrap_or(0));
+                    return Ok(());
+                }
+                // Overloaded, or too fast.
+                Err(failure @ Failure::Refused { status: 503 | 429, .. }) => {
+                    last = failure;
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(failure) => {
+                    return Err(Error::Refused(format!("the first messages were refused: {failure}")));
+                }
+            }
+        }
+        Err(Error::Refused(format!("the first messages were refused {TRIES_MAX} times: {last}")))
+    }
+
+    async fn open(&self) -> Result<Connection, Error> {
+        let opened = timeout(ANSWER_MAX, Connection::open(&self.authority)).await;
+        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        opened.map_err(|error| Error::Refused(format!("cannot connect to the server: {error}")))
+    }
+
+    async fn measure(self: &Rc<Self>, open: Vec<(usize, Connection)>, run: Run) -> Result<News, Error> {
+        let tally = Rc::new(RefCell::new(Tally::default()));
+        let mut clients = JoinSet::new();
+        for (number, connection) in open {
+            let timer =
+                Timer::new().map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
+            let client = Client::new(number, connection, timer, self.clone(), run.clone(), tally.clone());
+            clients.spawn_local(client.drive());
+        }
+        sleep_until(run.measure_from.into()).await;
+        let before = thread_cpu();
+        let mut end = run.end.clone();
+        loop {
+            let until = *end.borrow_and_update();
+            tokio::select! {
+                () = sleep_until(until.into()) => break,
+                Ok(()) = end.changed() => {}
+            }
+        }
+        let cpu = thread_cpu().saturating_sub(before);
+        // Who still waits after that is counted as unanswered when its task is dropped.
+        timeout(ANSWER_MAX, all_ended(&mut clients)).await.unwrap_or(Ok(()))?;
+        clients.shutdown().await;
+        let tally = Box::new(tally.take());
+        Ok(News::Done { tally, cpu })
+    }
+}
+
+async fn all_ended(clients: &mut JoinSet<io::Result<()>>) -> Result<(), Error> {
+    while let Some(ended) = clients.join_next().await {
+        let ended = ended.map_err(|_| lost_thread())?;
+        ended.map_err(|error| Error::Refused(format!("cannot wait for a moment: {error}")))?;
+    }
+    Ok(())
+}
+
+/// CPU time that this thread has used.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
