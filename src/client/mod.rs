@@ -25,6 +25,7 @@
 mod api;
 mod backoff;
 mod error;
+mod event;
 mod http;
 mod reading;
 mod socket;
@@ -47,9 +48,10 @@ pub use self::api::{ChatDelta, ChatList, Message, Page, Synced};
 use self::backoff::{Backoff, random};
 pub use self::error::Error;
 use self::error::Repeatable;
+pub use self::event::{Begin, Event};
 use self::http::Http;
 pub use self::reading::Positions;
-pub use self::stream::{Begin, Event, EventStream};
+pub use self::stream::EventStream;
 use crate::message::{Address, Draft, GroupId, GroupInfo, MembersPage, Pull, Receipt, Sync, UserId};
 
 /// How long one try of a call may take, beside what it asks the server to wait.

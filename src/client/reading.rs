@@ -12,6 +12,8 @@ use crate::message::{Address, Position};
 pub struct Positions {
     /// Of the history that the positions are in; unknown before the first connection.
     pub epoch: Option<u32>,
+    /// Whether every conversation that there was is among them: another one is new.
+    pub is_whole: bool,
     /// One for each conversation that was seen.
     pub chats: Vec<Position>,
 }
@@ -84,18 +86,28 @@ impl From<&Position> for Reading {
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     pub(super) epoch: Option<u32>,
+    /// Whether every conversation that there was has a reading: another one is new.
+    pub(super) is_whole: bool,
     pub(super) chats: HashMap<Address, Reading>,
 }
 
 impl Readings {
     pub(super) fn new(positions: &Positions) -> Self {
         let chats = positions.chats.iter().map(|position| (position.at.clone(), position.into()));
-        Self { epoch: positions.epoch, chats: chats.collect() }
+        Self { epoch: positions.epoch, is_whole: positions.is_whole, chats: chats.collect() }
+    }
+
+    /// What was read of another history is gone; without one before it was of this.
+    pub(super) fn begin_epoch(&mut self, epoch: Option<u32>) {
+        if self.epoch.is_some() && self.epoch != epoch {
+            *self = Self::default();
+        }
+        self.epoch = epoch;
     }
 
     pub(super) fn positions(&self) -> Positions {
         let chats = self.chats.iter().map(|(at, reading)| position(at, *reading));
-        Positions { epoch: self.epoch, chats: chats.collect() }
+        Positions { epoch: self.epoch, is_whole: self.is_whole, chats: chats.collect() }
     }
 }
 

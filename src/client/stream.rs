@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -18,6 +17,7 @@ use super::Client;
 use super::api::{Message, Page, Standing};
 use super::backoff::Backoff;
 use super::error::Error;
+use super::event::{Begin, Event};
 use super::reading::{Positions, Reading, Readings, Verdict, position};
 use super::socket::{Frame, Hello, Recall, Socket};
 use crate::message::{Address, Direction, Position, Pull};
@@ -41,94 +41,6 @@ const RESUME_BYTES_MAX: usize = 32 * 1024;
 /// What a position takes beside its id.
 const POSITION_BYTES: usize = 96;
 
-/// Where conversations begin of which there is no position.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Begin {
-    /// With their newest message, like a sync.
-    #[default]
-    Newest,
-    /// With everything that is kept.
-    Oldest,
-}
-
-/// What happens.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// A stream is there. Everything that was missed comes now.
-    Connected {
-        /// Whose token it is.
-        user: String,
-    },
-    /// The stream is gone; another is tried after a while.
-    Disconnected {
-        /// Why.
-        why: String,
-        /// How long it will be.
-        retry_in: Duration,
-    },
-    /// A message; each once and in order.
-    Message {
-        /// How the caller addresses the conversation.
-        at: Address,
-        /// What was sent.
-        message: Message,
-    },
-    /// A message was taken back; each once and in order.
-    Recall {
-        /// How the caller addresses the conversation.
-        at: Address,
-        /// Which message.
-        msg_index: u32,
-        /// Dense per conversation, from 1.
-        recall_index: u32,
-        /// Who did it; empty when it comes from history, which does not keep that.
-        by: String,
-    },
-    /// Somebody has read up to a message.
-    Ack {
-        /// How the caller addresses the conversation.
-        at: Address,
-        /// Who.
-        user: String,
-        /// Up to where.
-        msg_index: u32,
-    },
-    /// Something that is never stored, like typing.
-    Signal {
-        /// How the caller addresses the conversation.
-        at: Address,
-        /// Who.
-        user: String,
-        /// What.
-        kind: String,
-        /// With what.
-        data: Value,
-    },
-    /// Somebody came into a group or left it.
-    Group {
-        /// The group.
-        at: Address,
-        /// `create`, `add`, `kick`, `leave`; later servers may have more.
-        action: String,
-        /// Who.
-        user: String,
-        /// Who did it.
-        by: String,
-    },
-    /// A restore took history back: what the caller keeps of it is not what the server has.
-    Reset {
-        /// Of this conversation; `None`: of all.
-        at: Option<Address>,
-    },
-    /// A conversation cannot be read up to where it is; others go on, and its next event tries again.
-    Problem {
-        /// How the caller addresses the conversation.
-        at: Address,
-        /// What the server says.
-        why: String,
-    },
-}
-
 /// The events of one user, over one stream after the other. Ends with an error that no waiting helps
 /// against: the token. Dropping it ends the connection.
 pub struct EventStream {
@@ -138,19 +50,20 @@ pub struct EventStream {
     task: JoinHandle<()>,
 }
 
-/// An event, and what is true once it was taken.
+/// What is true once it was taken, and the event that says so, if one does.
 struct Delivery {
-    event: Result<Event, Error>,
+    event: Option<Result<Event, Error>>,
     progress: Progress,
 }
 
 enum Progress {
     None,
-    Read(Reading),
-    /// Under this epoch, and with these conversations that had no position.
-    Connected(Option<u32>, Vec<(Address, Reading)>),
-    /// History began anew under this epoch.
-    Reset(Option<u32>),
+    /// A conversation was read so far, or begins here.
+    Read(Address, Reading),
+    /// Every conversation that there was has a reading.
+    Whole,
+    /// History is this one: what was read of another is gone.
+    Epoch(Option<u32>),
 }
 
 impl EventStream {
@@ -164,24 +77,15 @@ impl EventStream {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    fn take(&mut self, Delivery { event, progress }: Delivery) -> Result<Event, Error> {
-        match (progress, &event) {
-            (Progress::Read(reading), Ok(Event::Message { at, .. } | Event::Recall { at, .. })) => {
-                self.taken.chats.insert(at.clone(), reading);
+    fn count(&mut self, progress: Progress) {
+        match progress {
+            Progress::None => {}
+            Progress::Read(at, reading) => {
+                self.taken.chats.insert(at, reading);
             }
-            (Progress::Connected(epoch, begun), _) => {
-                self.taken.epoch = epoch;
-                self.taken.chats.extend(begun);
-            }
-            (Progress::Reset(epoch), Ok(Event::Reset { at: None })) => {
-                self.taken = Readings { epoch, ..Readings::default() };
-            }
-            (_, Ok(Event::Reset { at: Some(at) })) => {
-                self.taken.chats.remove(at);
-            }
-            _ => {}
+            Progress::Whole => self.taken.is_whole = true,
+            Progress::Epoch(epoch) => self.taken.begin_epoch(epoch),
         }
-        event
     }
 }
 
@@ -189,8 +93,13 @@ impl Stream for EventStream {
     type Item = Result<Event, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let delivery = std::task::ready!(self.deliveries.poll_recv(cx));
-        Poll::Ready(delivery.map(|delivery| self.take(delivery)))
+        while let Some(Delivery { event, progress }) = std::task::ready!(self.deliveries.poll_recv(cx)) {
+            self.count(progress);
+            if event.is_some() {
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Ready(None)
     }
 }
 
@@ -243,7 +152,7 @@ impl Reader {
             let Err(Stop::Lost(error)) = self.read_one(&token).await else { return };
             if error.is_unauthenticated() && self.client.token() == token {
                 // Whoever takes it sees the end behind it.
-                let _ = self.out.send(Delivery { event: Err(error), progress: Progress::None }).await;
+                let _ = self.out.send(Delivery { event: Some(Err(error)), progress: Progress::None }).await;
                 return;
             }
             if began.elapsed() > STABLE {
@@ -278,9 +187,7 @@ impl Reader {
         self.take_epoch(hello.epoch).await?;
         self.was_let_in = true;
         let ends = hello.chats.iter().map(Standing::position).collect::<Result<Vec<_>, _>>()?;
-        let begun = ends.iter().filter_map(|end| Some((end.at.clone(), self.begin_at(end)?))).collect();
-        let progress = Progress::Connected(self.readings.epoch, begun);
-        self.deliver(Event::Connected { user: hello.user }, progress).await?;
+        self.deliver(Event::Connected { user: hello.user }, Progress::None).await?;
         let mut missed = Vec::new();
         for end in ends {
             if let Some(from) = self.stands(&end).await? {
@@ -295,6 +202,7 @@ impl Reader {
         if hello.more {
             self.walk_list().await?;
         }
+        self.saw_all().await?;
         Ok(resuming)
     }
 
@@ -336,8 +244,15 @@ impl Reader {
     /// Takes where a conversation stands; what comes back is where a replay of it has to begin.
     async fn stands(&mut self, end: &Position) -> Result<Option<Position>, Stop> {
         let goal = Reading::from(end);
-        self.begin_at(end);
-        let reading = self.readings.chats.get(&end.at).copied().unwrap_or_default();
+        let reading = match self.readings.chats.get(&end.at) {
+            Some(reading) => *reading,
+            None if self.begins_with_first() => self.begin_chat_at(&end.at, Reading::default()).await?,
+            None => {
+                let msg_index = end.msg_index.saturating_sub(1);
+                let recall_index = end.recall_index;
+                self.begin_chat_at(&end.at, Reading { msg_index, recall_index }).await?
+            }
+        };
         if goal.msg_index < reading.msg_index || goal.recall_index < reading.recall_index {
             // A late word, or a history that got shorter: a pull shows which.
             self.catch_up(&end.at, goal, None, true).await?;
@@ -346,19 +261,21 @@ impl Reader {
         Ok((!reading.has(goal)).then(|| position(&end.at, reading)))
     }
 
-    /// Gives a conversation that stands here its beginning, if it has no position.
-    fn begin_at(&mut self, end: &Position) -> Option<Reading> {
-        if self.readings.chats.contains_key(&end.at) {
-            return None;
-        }
-        let first = match self.begin {
-            Begin::Newest => {
-                Reading { msg_index: end.msg_index.saturating_sub(1), recall_index: end.recall_index }
-            }
-            Begin::Oldest => Reading::default(),
-        };
-        self.readings.chats.insert(end.at.clone(), first);
-        Some(first)
+    /// Gives a conversation without a position its beginning.
+    async fn begin_chat_at(&mut self, at: &Address, first: Reading) -> Result<Reading, Stop> {
+        self.readings.chats.insert(at.clone(), first);
+        self.note(Progress::Read(at.clone(), first)).await?;
+        Ok(first)
+    }
+
+    fn begins_with_first(&self) -> bool {
+        self.begin == Begin::Oldest || self.readings.is_whole
+    }
+
+    /// Every conversation was there to be seen: one that was not is new.
+    async fn saw_all(&mut self) -> Result<(), Stop> {
+        self.readings.is_whole = true;
+        self.note(Progress::Whole).await
     }
 
     /// Another epoch than before makes what was read part of a past that is no more.
@@ -366,18 +283,18 @@ impl Reader {
         if epoch.is_none() || epoch == self.readings.epoch {
             return Ok(());
         }
-        if self.readings.epoch.is_some() {
-            self.readings.chats.clear();
-            self.deliver(Event::Reset { at: None }, Progress::Reset(epoch)).await?;
+        let is_reset = self.readings.epoch.is_some();
+        self.readings.begin_epoch(epoch);
+        match is_reset {
+            true => self.deliver(Event::Reset { at: None }, Progress::Epoch(epoch)).await,
+            false => self.note(Progress::Epoch(epoch)).await,
         }
-        self.readings.epoch = epoch;
-        Ok(())
     }
 
     async fn take_message(&mut self, at: Address, message: Message) -> Result<(), Stop> {
         // The first message of a conversation has nothing before it; another one may have recalls.
-        if !self.readings.chats.contains_key(&at) && (message.msg_index == 1 || self.begin == Begin::Oldest) {
-            self.readings.chats.insert(at.clone(), Reading::default());
+        if !self.readings.chats.contains_key(&at) && (message.msg_index == 1 || self.begins_with_first()) {
+            self.begin_chat_at(&at, Reading::default()).await?;
         }
         let reading = self.readings.chats.get_mut(&at);
         match reading.map_or(Verdict::Gap, |reading| reading.message(message.msg_index)) {
@@ -443,8 +360,13 @@ impl Reader {
             let Some(page) = self.pull(at, &pull).await? else { return Ok(()) };
             let end = Reading { msg_index: page.max_msg_index, recall_index: page.max_recall_index };
             if !end.has(reading) {
-                self.readings.chats.remove(at);
-                self.deliver(Event::Reset { at: Some(at.clone()) }, Progress::None).await?;
+                let first = match self.begin {
+                    Begin::Newest => Reading { msg_index: end.msg_index.saturating_sub(1), ..end },
+                    Begin::Oldest => Reading::default(),
+                };
+                self.readings.chats.insert(at.clone(), first);
+                let event = Event::Reset { at: Some(at.clone()) };
+                self.deliver(event, Progress::Read(at.clone(), first)).await?;
                 goal = end;
                 continue;
             }
@@ -460,9 +382,8 @@ impl Reader {
     /// Gives a conversation without a position its beginning. Everything up to the newest message of
     /// this moment is then pulled, so that it is read as it is after the recalls that are skipped.
     async fn begin_chat(&mut self, at: &Address, from: Option<u32>) -> Result<Option<Reading>, Stop> {
-        if self.begin == Begin::Oldest {
-            self.readings.chats.insert(at.clone(), Reading::default());
-            return Ok(Some(Reading::default()));
+        if self.begins_with_first() {
+            return self.begin_chat_at(at, Reading::default()).await.map(Some);
         }
         let newest = Pull {
             direction: Direction::Before,
@@ -474,7 +395,7 @@ impl Reader {
         let Some(page) = self.pull(at, &newest).await? else { return Ok(None) };
         let first = from.unwrap_or(u32::MAX).min(page.max_msg_index.max(1));
         let reading = Reading { msg_index: first - 1, recall_index: page.max_recall_index };
-        self.readings.chats.insert(at.clone(), reading);
+        self.begin_chat_at(at, reading).await?;
         Ok(Some(Reading { msg_index: page.max_msg_index, recall_index: page.max_recall_index }))
     }
 
@@ -537,12 +458,17 @@ impl Reader {
     }
 
     fn progress(&self, at: &Address) -> Progress {
-        self.readings.chats.get(at).map_or(Progress::None, |reading| Progress::Read(*reading))
+        self.readings.chats.get(at).map_or(Progress::None, |reading| Progress::Read(at.clone(), *reading))
     }
 
     /// Waits until there is room for it.
     async fn deliver(&self, event: Event, progress: Progress) -> Result<(), Stop> {
-        self.out.send(Delivery { event: Ok(event), progress }).await.map_err(|_| Stop::Gone)
+        self.out.send(Delivery { event: Some(Ok(event)), progress }).await.map_err(|_| Stop::Gone)
+    }
+
+    /// What no event says.
+    async fn note(&self, progress: Progress) -> Result<(), Stop> {
+        self.out.send(Delivery { event: None, progress }).await.map_err(|_| Stop::Gone)
     }
 }
 

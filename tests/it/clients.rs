@@ -158,6 +158,28 @@ async fn a_stream_tells_of_everything_and_goes_on_from_positions() {
 }
 
 #[tokio::test]
+async fn a_conversation_that_comes_later_comes_whole() {
+    let server = shared_server();
+    let (alice, bob) = (fresh("alice"), fresh("bob"));
+    let (of_alice, of_bob) = (client_of(&server, &alice), client_of(&server, &bob));
+    let mut stream = of_bob.stream(&Positions::default(), Begin::Newest);
+    connected(&mut stream).await;
+    // What follows the event of connecting is counted when the next is taken.
+    of_bob.send(&to_user(&bob), "a note").await.expect("sent");
+    assert_eq!(until(&mut stream, message_index).await, 1);
+    let positions = stream.positions();
+    assert!(positions.is_whole);
+    drop(stream);
+    for text in ["1", "2", "3"] {
+        of_alice.send(&to_user(&bob), text).await.expect("sent");
+    }
+    let mut stream = of_bob.stream(&positions, Begin::Newest);
+    for index in 1..=3 {
+        assert_eq!(until(&mut stream, message_index).await, index);
+    }
+}
+
+#[tokio::test]
 async fn without_positions_what_was_missed_is_missed() {
     let server = shared_server();
     let (alice, bob) = (fresh("alice"), fresh("bob"));

@@ -39,8 +39,8 @@ export interface ClientOptions {
   /** What {@link Client.positions} said, to go on from there. */
   positions?: Positions;
   /**
-   * Where conversations begin that there is no position of: with their `newest` message (the default),
-   * or with `all` that is kept.
+   * Where conversations begin that are there when a client without positions first connects: with
+   * their `newest` message (the default), or with `all` that is kept. Later ones come whole.
    */
   history?: History;
   /** `poll`: never open a socket. Otherwise sync does only where sockets fail. */

@@ -281,7 +281,7 @@ export class Connection {
         if (reader.stands(standing) !== undefined) reader.behind(standing);
       }
       cursor = chats.cursor;
-      if (cursor === "") return;
+      if (cursor === "") return reader.sawAll();
     }
   }
 
@@ -317,6 +317,7 @@ export class Connection {
       const synced = await sync({ cursors, wait_ms, count: 50 });
       if (closed.isClosed) return;
       for (const delta of synced.chats) reader.delta(delta);
+      if (synced.more !== true) reader.sawAll();
     }
     // The next one would say the same again.
     await Promise.race([reader.idle(), sleep(PAUSE_MS, closed)]);

@@ -34,7 +34,10 @@ const NEWEST = 0xffff_ffff;
 /** Between tries of a conversation whose pulls fail again and again. */
 const PULL_BACKOFF = { base_ms: 1_000, cap_ms: 30_000 };
 
-/** Where a conversation begins that the reader has no position of. */
+/**
+ * Where conversations begin that are there when the reader first looks. Those that come later begin
+ * with their first message: all of it is news.
+ */
 export type History = "newest" | "all";
 
 export interface ReaderOptions {
@@ -91,7 +94,18 @@ export class Reader {
   /** Takes a hello; what comes back is what the server is to replay. */
   hello(hello: Hello): Position[] {
     this.epoch(hello.epoch);
-    return hello.chats.flatMap((standing) => this.stands(standing) ?? []);
+    const missed = hello.chats.flatMap((standing) => this.stands(standing) ?? []);
+    if (hello.more !== true) this.sawAll();
+    return missed;
+  }
+
+  /** Every conversation was there to be seen: one that was not is new. */
+  sawAll(): void {
+    this.options.store.isWhole = true;
+  }
+
+  get #beginsWithFirst(): boolean {
+    return this.options.history === "all" || this.options.store.isWhole;
   }
 
   /**
@@ -111,7 +125,7 @@ export class Reader {
 
   /** Takes where a conversation stands; a position comes back if something lies behind it. */
   stands(standing: Standing): Position | undefined {
-    const { store, history } = this.options;
+    const { store } = this.options;
     const { msg_index, recall_index } = standing;
     const known = store.get(standing);
     const under_way = this.#catchUps.get(keyOf(standing));
@@ -120,7 +134,7 @@ export class Reader {
       return undefined;
     }
     if (known === undefined) {
-      const isAll = history === "all";
+      const isAll = this.#beginsWithFirst;
       const begun = store.begin(standing, isAll ? 0 : Math.max(0, msg_index - 1), isAll ? 0 : recall_index);
       return msg_index > 0 || begun.recall_index < recall_index ? begun.position : undefined;
     }
@@ -156,12 +170,12 @@ export class Reader {
   }
 
   #message(message: Message): void {
-    const { store, history } = this.options;
+    const { store } = this.options;
     const under_way = this.#catchUps.get(keyOf(message));
     if (under_way !== undefined) return raise(under_way.goal, message.msg_index, 0);
     let reading = store.get(message);
     // The first message of a conversation has nothing before it; another one may have recalls.
-    if (reading === undefined && (message.msg_index === 1 || history === "all")) {
+    if (reading === undefined && (message.msg_index === 1 || this.#beginsWithFirst)) {
       reading = store.begin(message, 0, 0);
     }
     const verdict = reading?.message(message.msg_index) ?? "gap";
@@ -237,10 +251,11 @@ export class Reader {
     this.epoch(page.epoch);
     if (catchUp.obsolete) return true;
     if (page.max_msg_index < reading.msg_index || page.max_recall_index < reading.recall_index) {
-      store.forget(chat);
+      const { max_msg_index: msg_index, max_recall_index: recall_index } = page;
+      const isAll = this.options.history === "all";
       this.options.onReset(chat);
-      catchUp.goal = { msg_index: page.max_msg_index, recall_index: page.max_recall_index, look: false };
-      catchUp.from = NEWEST;
+      store.begin(chat, isAll ? 0 : Math.max(0, msg_index - 1), isAll ? 0 : recall_index);
+      catchUp.goal = { msg_index, recall_index, look: false };
       return false;
     }
     goal.look = false;
@@ -261,8 +276,8 @@ export class Reader {
    */
   async #begin(catchUp: CatchUp): Promise<Reading | undefined> {
     const { chat, goal, from } = catchUp;
-    const { store, history, pull } = this.options;
-    if (history === "all") return store.begin(chat, 0, 0);
+    const { store, pull } = this.options;
+    if (this.#beginsWithFirst) return store.begin(chat, 0, 0);
     const page = await pull({
       ...chat,
       direction: "before",

@@ -11,6 +11,8 @@ import type { Chat, Position } from "./api.js";
 export interface Positions {
   /** Of the history that the positions are in. */
   epoch?: number;
+  /** Whether every conversation that there was is among them: another one is new. */
+  whole?: boolean;
   chats: Position[];
 }
 
@@ -57,10 +59,13 @@ const isIndex = (index: unknown): index is number => Number.isInteger(index) && 
 export class Store {
   /** Of the history that the readings are of; unknown before the first connection. */
   epoch: number | undefined;
+  /** Whether every conversation that there was has a reading: another one is new. */
+  isWhole: boolean;
   readonly #readings = new Map<string, Reading>();
 
   constructor(saved?: Positions) {
     this.epoch = saved?.epoch;
+    this.isWhole = saved?.whole === true;
     for (const { target, target_type, msg_index, recall_index } of saved?.chats ?? []) {
       if (!isIndex(msg_index) || !isIndex(recall_index)) throw new TypeError(`a bad position of ${target}`);
       this.begin({ target, target_type }, msg_index, recall_index);
@@ -78,17 +83,15 @@ export class Store {
     return reading;
   }
 
-  forget(chat: Chat): void {
-    this.#readings.delete(keyOf(chat));
-  }
-
   clear(): void {
+    this.isWhole = false;
     this.#readings.clear();
   }
 
   positions(): Positions {
     const chats = Array.from(this.#readings.values(), (reading) => reading.position);
-    return this.epoch === undefined ? { chats } : { epoch: this.epoch, chats };
+    const whole = this.isWhole;
+    return this.epoch === undefined ? { whole, chats } : { epoch: this.epoch, whole, chats };
   }
 }
 

@@ -296,7 +296,7 @@ test("what the server fails to replay is pulled", async (t) => {
   client.connect();
   await done;
   assert.deepEqual(got, [1, 2]);
-  assert.deepEqual(client.positions(), { epoch: 1, chats: [{ ...BOB, msg_index: 2, recall_index: 0 }] });
+  assert.deepEqual(client.positions(), { epoch: 1, whole: true, chats: [{ ...BOB, msg_index: 2, recall_index: 0 }] });
 });
 
 test("where sockets never open but calls work, sync does, and goes on where it was", async (t) => {

@@ -138,6 +138,19 @@ test("an unknown conversation that begins needs no pull", () => {
   assert.deepEqual([app.log, pulls], [["bob 1"], []]);
 });
 
+test("a conversation that comes after everything was seen begins with its first message", async () => {
+  const chat = chatWith(5, [2]);
+  chat.min = 2;
+  const { reader, app, store } = scene((request) => chat.page(request));
+  assert.deepEqual(reader.hello({ user: "alice", chats: [], epoch: 1 }), []);
+  assert.equal(store.positions().whole, true);
+  const missed = reader.hello({ user: "alice", chats: [standing(chat)], epoch: 1 });
+  assert.deepEqual(missed, [{ ...BOB, msg_index: 0, recall_index: 0 }]);
+  reader.behind(standing(chat));
+  await reader.idle();
+  assert.deepEqual(app.log, ["bob 2r", "bob 3", "bob 4", "bob 5", "bob recall 1"]);
+});
+
 test("another epoch begins anew", async () => {
   const chat = chatWith(3);
   const { reader, app, resets, store } = scene((request) => chat.page(request), "newest", at(50, 9));
