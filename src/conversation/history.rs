@@ -106,7 +106,7 @@ pub(crate) struct History {
     /// All recall indices, in the order of the messages that they took back.
     recalled: Vec<u32>,
     /// Block `i` is number `blocks_before + i` to the rows.
-    blocks: VecDeque<Vec<u8>>,
+    blocks: VecDeque<String>,
     blocks_before: u32,
     text_bytes: usize,
     /// Message indices by sender and `client_msg_id`; only messages in memory that have one. Of
@@ -219,12 +219,12 @@ impl History {
         let fits = self.blocks.back().is_some_and(|block| block.capacity() - block.len() >= bytes);
         if !fits {
             let grown = (self.text_bytes / 4).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
-            self.blocks.push_back(Vec::with_capacity(grown.max(bytes)));
+            self.blocks.push_back(String::with_capacity(grown.max(bytes)));
         }
         let number = self.blocks.len() - 1;
         let block = &mut self.blocks[number];
         let at = block.len();
-        parts.iter().for_each(|part| block.extend_from_slice(part.as_bytes()));
+        parts.iter().for_each(|part| block.push_str(part));
         self.text_bytes += bytes;
         (self.blocks_before.wrapping_add(number as u32), at as u32)
     }
@@ -325,8 +325,12 @@ impl History {
     fn text(&self, row: &Row, skip: u32, bytes: u32) -> &str {
         let from = (row.at + skip) as usize;
         let block = &self.blocks[row.block.wrapping_sub(self.blocks_before) as usize];
-        let slice = &block[from..from + bytes as usize];
-        std::str::from_utf8(slice).expect("only whole texts are stored and erased")
+        &block[from..from + bytes as usize]
+    }
+
+    /// Bytes of the texts of a message that is in memory.
+    pub(crate) fn text_bytes_of(&self, msg_index: u32) -> Option<usize> {
+        self.row(msg_index).map(|row| (row.msg_bytes + row.extra_bytes) as usize)
     }
 
     /// The message that this recall took back, if the recall exists.
@@ -352,7 +356,9 @@ impl History {
         row.erased = true;
         let (from, block) = (row.at as usize, row.block);
         let to = from + (row.msg_bytes + row.extra_bytes) as usize;
-        self.blocks[block.wrapping_sub(self.blocks_before) as usize][from..to].fill(0);
+        // As long as what it replaces, so that it takes the same place in memory.
+        let zeros = "\0".repeat(to - from);
+        self.blocks[block.wrapping_sub(self.blocks_before) as usize].replace_range(from..to, &zeros);
     }
 
     /// The newest message in memory that `sender` sent under this `client_msg_id`.

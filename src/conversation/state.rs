@@ -313,6 +313,9 @@ impl State {
             return Ok(Pulled::Needs(missing));
         }
         let mut page = Page::new(durable.messages, durable.recalls, oldest);
+        let texts = indices().filter_map(|index| self.history.text_bytes_of(index));
+        let (messages, text_bytes) = texts.fold((0, 0), |sum, bytes| (sum.0 + 1, sum.1 + bytes));
+        page.reserve(messages, text_bytes);
         for index in indices() {
             self.push_message(&mut page, index, old, durable)?;
         }
@@ -536,15 +539,20 @@ fn walk(
     count: u32,
     oldest: u32,
     newest: u32,
-) -> Box<dyn Iterator<Item = u32>> {
-    if start == 0 {
-        return Box::new(std::iter::empty());
-    }
-    let count = count as usize;
-    match direction {
-        Direction::After => Box::new((start.max(oldest)..=newest).take(count)),
-        Direction::Before => Box::new((oldest..=start.min(newest)).rev().take(count)),
-    }
+) -> impl Iterator<Item = u32> + use<> {
+    let (first, last) = match direction {
+        _ if start == 0 || count == 0 => (1, 0),
+        Direction::After => (start.max(oldest), newest.min(start.max(oldest).saturating_add(count - 1))),
+        Direction::Before => {
+            let last = start.min(newest);
+            (oldest.max(last.saturating_sub(count - 1)), last)
+        }
+    };
+    let mut span = first..=last;
+    std::iter::from_fn(move || match direction {
+        Direction::After => span.next(),
+        Direction::Before => span.next_back(),
+    })
 }
 
 #[cfg(test)]
