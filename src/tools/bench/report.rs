@@ -33,7 +33,7 @@ pub(super) struct Report {
     conversations: usize,
     users: usize,
     text_bytes: usize,
-    mix: [u32; 3],
+    mix: BTreeMap<&'static str, u32>,
     duration_s: f64,
     warm_up_s: f64,
     verbs: Vec<Row>,
@@ -89,6 +89,7 @@ impl Report {
         outcome: Outcome,
         probe: Option<&Probe>,
     ) -> Self {
+        let mix = settings.mix;
         let Outcome { tally, measured, server_cpu, threads_cpu } = outcome;
         let mut together = Results::default();
         for verb in Verb::ALL {
@@ -109,7 +110,7 @@ impl Report {
             conversations: settings.conversations,
             users: settings.users,
             text_bytes: settings.text_bytes,
-            mix: [settings.mix.send, settings.mix.pull, settings.mix.ack],
+            mix: [("send", mix.send), ("pull", mix.pull), ("ack", mix.ack)].into(),
             duration_s: measured.as_secs_f64(),
             warm_up_s: settings.warm_up.as_secs_f64(),
             verbs,
