@@ -2,13 +2,16 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 
 const BINARY = process.env["CHROMIUM_BIN"] ?? "/usr/bin/chromium";
+/** How long it has to put its things away. */
+const END_MS = 5_000;
 /** It looks for nothing outside of this machine. */
 const FLAGS = [
   "--headless",
@@ -50,10 +53,12 @@ export class Chromium {
     const child = spawn(BINARY, [...FLAGS, `--user-data-dir=${profile}`], { stdio: ["ignore", "ignore", "pipe"] });
     const exit = once(child, "exit");
     t.after(async () => {
-      child.kill("SIGKILL");
+      child.kill("SIGTERM");
+      const late = setTimeout(() => child.kill("SIGKILL"), END_MS);
       await exit;
-      // Its children may still be writing.
-      rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
+      clearTimeout(late);
+      // Its children may still be writing for a moment.
+      await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     });
     const socket = new WebSocket(await endpoint(child));
     await new Promise<void>((resolve, reject) => {
