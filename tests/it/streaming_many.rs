@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "their result is what they print")]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -129,12 +129,38 @@ fn print_deliveries_per_second() {
         let took = started.elapsed().as_secs_f64();
         let (delivered, behind) = (delivered(), behind());
         let sends = accepted as f64 / took;
+        let bare = bare_broadcasts_per_second(READERS, SENDS);
         println!(
-            "{READERS} readers: {sends:.0} sends/s, {:.0} deliveries/s, {behind} behind",
-            delivered / took
+            "{READERS} readers: {sends:.0} sends/s, {:.0} deliveries/s, {behind} behind; \
+             {:.2} of a bare broadcast's {bare:.0}",
+            delivered / took,
+            delivered / took / bare
         );
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// What a server does that has nothing to do but to write the same frame to every socket, with as many
+/// frames of as many bytes as the streams above get.
+fn bare_broadcasts_per_second(readers: usize, sends: usize) -> f64 {
+    const FRAME_BYTES: usize = 420;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens");
+    let mut streams: Vec<_> =
+        (0..readers).map(|_| TcpStream::connect(address).expect("it accepts")).collect();
+    let mut sockets: Vec<_> = (0..readers).map(|_| listener.accept().expect("a connection").0).collect();
+    let (frame, is_over) = ([b'x'; FRAME_BYTES], AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| swallow(&mut streams, &is_over));
+        let started = Instant::now();
+        // A tenth is enough to know the pace.
+        for _ in 0..sends / 10 {
+            sockets.iter_mut().for_each(|socket| socket.write_all(&frame).expect("the reader reads"));
+        }
+        let rate = (readers * sends / 10) as f64 / started.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+        rate
+    })
 }
 
 #[test]
