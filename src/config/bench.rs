@@ -9,8 +9,8 @@ use hyper::Uri;
 
 use super::layers::Environment;
 use super::limits::{
-    BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_RATE, BENCH_TEXT_BYTES,
-    BENCH_THREADS, BENCH_USERS, BENCH_WARM_UP, PULL_COUNT_MAX,
+    BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_PIPELINE, BENCH_RATE,
+    BENCH_TEXT_BYTES, BENCH_THREADS, BENCH_USERS, BENCH_WARM_UP, PULL_COUNT_MAX,
 };
 use super::{Error, KeyPlace, SyncMode, cli, to_usize, value};
 
@@ -21,6 +21,8 @@ pub struct Bench {
     pub server: BenchServer,
     /// How requests travel.
     pub transport: Transport,
+    /// Requests in flight on each connection; 1 over HTTP.
+    pub pipeline: usize,
     /// Requests per second in all; `None`: a closed loop.
     pub rate: Option<NonZeroU64>,
     /// How many connections.
@@ -73,6 +75,9 @@ pub enum BenchServer {
 pub enum Transport {
     /// HTTP/1.1, one request at a time on a connection.
     Http,
+    /// Calls over a WebSocket of one user. It also gets the events of the user's conversations, as it would from a
+    /// client.
+    WebSocket,
 }
 
 impl Transport {
@@ -80,7 +85,15 @@ impl Transport {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::WebSocket => "ws",
         }
+    }
+}
+
+impl Bench {
+    /// Requests in flight at most.
+    pub fn lanes(&self) -> usize {
+        self.connections * self.pipeline
     }
 }
 
@@ -144,9 +157,11 @@ pub(super) fn read(flags: cli::BenchFlags, environment: Environment<'_>) -> Resu
     let size = value::size_bytes(flags.size.as_deref().unwrap_or("200"), &BENCH_TEXT_BYTES);
     let page = number("--page", flags.page.as_deref(), 20, &(1..=u64::from(PULL_COUNT_MAX)))?;
     let json = flags.json.as_deref().map(value::path).transpose();
+    let transport = transport(flags.transport.as_deref())?;
     Ok(Bench {
         server,
-        transport: transport(flags.transport.as_deref())?,
+        transport,
+        pipeline: pipeline(flags.pipeline.as_deref(), transport)?,
         rate: rate.map_err(|why| Error::new("--rate", why))?.and_then(NonZeroU64::new),
         connections,
         duration: time("--duration", flags.duration.as_deref(), "10s", &BENCH_DURATION)?,
@@ -202,8 +217,22 @@ fn parse_url(text: &str) -> Result<Uri, String> {
 fn transport(text: Option<&str>) -> Result<Transport, Error> {
     match text {
         None | Some("http") => Ok(Transport::Http),
-        Some(other) => Err(Error::new("--transport", format!("{other:?} is not known; there is http"))),
+        Some("ws") => Ok(Transport::WebSocket),
+        Some(other) => {
+            Err(Error::new("--transport", format!("{other:?} is not known; there are http and ws")))
+        }
     }
+}
+
+fn pipeline(text: Option<&str>, transport: Transport) -> Result<usize, Error> {
+    let pipeline = number("--pipeline", text, 1, &BENCH_PIPELINE)?;
+    if pipeline > 1 && transport == Transport::Http {
+        return Err(Error::new(
+            "--pipeline",
+            "over HTTP a connection has one request in flight: --transport ws".to_owned(),
+        ));
+    }
+    Ok(pipeline)
 }
 
 /// Two users have one direct conversation with each other, and a ring or chain of conversations leaves nobody out.
@@ -301,7 +330,9 @@ mod tests {
             ("--url h:1 --key k", "--url"),
             ("--url http://h:1 --sync never", "--sync"),
             ("--key k", "--url"),
-            ("--transport ws", "--transport"),
+            ("--transport quic", "--transport"),
+            ("--pipeline 2", "--pipeline"),
+            ("--transport ws --pipeline 257", "--pipeline"),
             ("--users 3 --conversations 4", "--users"),
             ("--users 10 --conversations 4", "--users"),
             ("--rate 0", "--rate"),

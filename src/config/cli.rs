@@ -83,6 +83,7 @@ the requests that a slow answer held back are counted in.
 Examples:
   chinwag bench --connections 64 --duration 30s
   chinwag bench --sync interval --rate 10000 --json result.json
+  chinwag bench --transport ws --pipeline 8 --mix send=1
   chinwag bench --mix pull=100 --history 50 --page 50 -- --memory-limit 1GiB
   chinwag bench --url http://127.0.0.1:8000 --data /var/lib/chinwag --mix send=1";
 
@@ -145,9 +146,12 @@ pub(super) struct BenchFlags {
     /// When the own server acknowledges a send: always, interval, never [default: always]
     #[arg(long, value_name = "MODE")]
     pub(super) sync: Option<String>,
-    /// How requests travel: http [default: http]
+    /// How requests travel: http, ws [default: http]
     #[arg(long, value_name = "NAME")]
     pub(super) transport: Option<String>,
+    /// With --transport ws: requests in flight on each connection [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) pipeline: Option<String>,
     /// Requests per second in all; without it as many as are answered
     #[arg(long, value_name = "N")]
     pub(super) rate: Option<String>,

@@ -106,6 +106,8 @@ pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 /// `bench --connections`: what one address has ports for.
 pub const BENCH_CONNECTIONS: RangeInclusive<u64> = 1..=20_000;
+/// `bench --pipeline`, in requests: as many as the server takes from one socket.
+pub const BENCH_PIPELINE: RangeInclusive<u64> = 1..=256;
 /// `bench --duration`.
 pub const BENCH_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 /// `bench --warm-up`.

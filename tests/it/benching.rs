@@ -61,6 +61,26 @@ fn a_bench_of_a_running_server_keeps_to_a_rate_and_its_messages_are_there() {
 }
 
 #[test]
+fn a_bench_over_websockets_has_many_requests_in_flight_and_every_one_is_answered() {
+    let server = TestServer::start();
+    let url = format!("http://{}", server.ready().http);
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let json = place.path().join("result.json");
+    let [data, json_text] = [server.data(), &json].map(|path| path.to_str().expect("UTF-8"));
+    let sockets = ["--transport", "ws", "--pipeline", "8", "--json", json_text];
+    let finished = bench(&[&["--url", &url, "--data", data], &sockets[..]].concat());
+    assert_eq!(finished.code(), Some(0), "{finished:?}");
+    for verb in ["send", "pull", "ack", "all"] {
+        assert!(column(&finished, verb, 1) > 0.0, "{finished:?}");
+        assert_eq!(column(&finished, verb, 2), 0.0, "errors: {finished:?}");
+    }
+    let json: Value = serde_json::from_slice(&std::fs::read(&json).expect("a file")).expect("JSON");
+    assert_eq!((&json["transport"], &json["pipeline"]), (&"ws".into(), &8.into()), "{json}");
+    let page = server.client("bench-0").with("bench-1").beginning();
+    assert!(page.indices().len() > 1, "bench-0 talks with its neighbour, and not only before the load");
+}
+
+#[test]
 fn a_bench_that_finds_no_server_or_no_key_says_so_in_one_line() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let data = place.path().to_str().expect("UTF-8");

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::super::Error;
 use super::tally::Verb;
 use crate::auth::LocalKey;
-use crate::config::{self, Mix};
+use crate::config::{self, Mix, Transport};
 use crate::message::{Caller, UserId};
 
 /// Tokens outlast the longest run (`limits::BENCH_DURATION` and `limits::BENCH_WARM_UP`).
@@ -22,7 +22,8 @@ const LETTER: &str = "m";
 pub(super) struct Cast {
     users: Vec<User>,
     conversations: Vec<Conversation>,
-    /// How a request of each verb begins, up to the token.
+    transport: Transport,
+    /// How an HTTP request of each verb begins, up to the token.
     heads: [String; 3],
     text: String,
     mix: Mix,
@@ -31,8 +32,8 @@ pub(super) struct Cast {
 
 struct User {
     id: String,
-    /// The rest of the head, up to the length of the body.
-    head: String,
+    /// The header with the token.
+    authorization: String,
     conversations: Vec<u32>,
 }
 
@@ -42,11 +43,13 @@ struct Conversation {
     newest: AtomicU32,
 }
 
-/// A request as it goes over the wire. One per connection, written anew each time.
+/// A request. One for each that is in flight, written anew each time.
 #[derive(Debug, Default)]
 pub(super) struct Request {
+    /// As HTTP has it on the wire; not written where a WebSocket is used.
     pub(super) bytes: Vec<u8>,
-    body: Vec<u8>,
+    /// What it says, as JSON.
+    pub(super) body: Vec<u8>,
 }
 
 /// What a request is about.
@@ -72,11 +75,17 @@ impl Cast {
         let head = |verb: Verb| format!("POST /im.chat/{} HTTP/1.1\r\nHost: {authority}\r\n", verb.as_str());
         let text = LETTER.repeat(settings.text_bytes);
         let heads = Verb::ALL.map(head);
-        Ok(Self { users, conversations, heads, text, mix: settings.mix, page: settings.page })
+        let (transport, mix, page) = (settings.transport, settings.mix, settings.page);
+        Ok(Self { users, conversations, transport, heads, text, mix, page })
     }
 
     pub(super) fn users(&self) -> usize {
         self.users.len()
+    }
+
+    /// The header that says who asks, with its end.
+    pub(super) fn authorization(&self, user: usize) -> &str {
+        &self.users[user].authorization
     }
 
     /// Writes a request of `user`; `draw` decides which.
@@ -90,29 +99,36 @@ impl Cast {
             what if what < self.mix.send + self.mix.pull => Verb::Pull,
             _ => Verb::Ack,
         };
-        self.write(user, About { verb, conversation }, to)
-    }
-
-    /// Writes a message by one of the two parties of a conversation.
-    pub(super) fn message(&self, conversation: usize, party: usize, to: &mut Request) -> About {
-        let user = self.conversations[conversation].parties[party % 2];
-        self.write(&self.users[user as usize], About { verb: Verb::Send, conversation }, to)
-    }
-
-    fn write(&self, user: &User, about: About, to: &mut Request) -> About {
-        let Request { bytes, body } = to;
-        body.clear();
-        self.write_body(user, about, body);
-        bytes.clear();
-        bytes.extend_from_slice(self.heads[about.verb as usize].as_bytes());
-        bytes.extend_from_slice(user.head.as_bytes());
-        write_number(bytes, body.len());
-        bytes.extend_from_slice(b"\r\n\r\n");
-        bytes.extend_from_slice(body);
+        let about = About { verb, conversation };
+        match self.transport {
+            Transport::Http => self.write_http(user, about, to),
+            Transport::WebSocket => self.write_body(user, about, &mut to.body),
+        }
         about
     }
 
+    /// Writes a message by one of the two parties of a conversation, for HTTP: whoever prepares speaks for everybody.
+    pub(super) fn message(&self, conversation: usize, party: usize, to: &mut Request) -> About {
+        let user = self.conversations[conversation].parties[party % 2];
+        let about = About { verb: Verb::Send, conversation };
+        self.write_http(&self.users[user as usize], about, to);
+        about
+    }
+
+    fn write_http(&self, user: &User, about: About, to: &mut Request) {
+        let Request { bytes, body } = to;
+        self.write_body(user, about, body);
+        bytes.clear();
+        bytes.extend_from_slice(self.heads[about.verb as usize].as_bytes());
+        bytes.extend_from_slice(user.authorization.as_bytes());
+        bytes.extend_from_slice(b"Content-Type: application/json\r\nContent-Length: ");
+        write_number(bytes, body.len());
+        bytes.extend_from_slice(b"\r\n\r\n");
+        bytes.extend_from_slice(body);
+    }
+
     fn write_body(&self, user: &User, about: About, body: &mut Vec<u8>) {
+        body.clear();
         let conversation = &self.conversations[about.conversation];
         let [a, b] = conversation.parties.map(|party| self.users[party as usize].id.as_str());
         let newest = || conversation.newest.load(Ordering::Relaxed) as usize;
@@ -151,9 +167,7 @@ impl User {
         let id = format!("bench-{number}");
         let user = UserId::parse(&id).expect("a short id of plain letters");
         let token = key.sign(&Caller { user, admin: false }, now.as_secs(), TOKEN_TTL);
-        let head =
-            format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: ");
-        Self { id, head, conversations: Vec::new() }
+        Self { id, authorization: format!("Authorization: Bearer {token}\r\n"), conversations: Vec::new() }
     }
 }
 
@@ -165,7 +179,7 @@ impl Conversation {
     }
 }
 
-fn write_number(to: &mut Vec<u8>, number: usize) {
+pub(super) fn write_number(to: &mut Vec<u8>, number: usize) {
     write!(to, "{number}").expect("a Vec takes everything");
 }
 

@@ -1,4 +1,4 @@
-//! One connection during the run: waits until a request is due, sends it, counts what came of it.
+//! One connection during the run, or one lane of it: waits until a request is due, sends it, counts what came of it.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,13 +15,16 @@ use super::timer::Timer;
 
 /// How long a connection that could not be made waits before the next try.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// A connection speaks for one user so many requests long, then for its next one: a client has one user, and there may
-/// be more users than connections.
+/// An HTTP connection speaks for one user so many requests long, then for its next one: a client has one user, and there
+/// may be more users than connections. A WebSocket has its user for life.
 const TURN_REQUESTS: u64 = 100;
 
-/// One connection during the run.
+/// How many bits number everything that is in flight: `limits::BENCH_CONNECTIONS` times `limits::BENCH_PIPELINE`.
+const LANE_BITS: u32 = 23;
+
+/// One request at a time during the run.
 pub(super) struct Client {
-    number: usize,
+    place: Place,
     connection: Connection,
     request: Request,
     timer: Timer,
@@ -30,16 +33,25 @@ pub(super) struct Client {
     tally: Rc<RefCell<Tally>>,
 }
 
+/// Which of all it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Its connection.
+    pub(super) connection: usize,
+    /// Which of the requests in flight there.
+    pub(super) slot: usize,
+}
+
 impl Client {
     pub(super) fn new(
-        number: usize,
+        place: Place,
         connection: Connection,
         timer: Timer,
         part: Rc<Part>,
         run: Run,
         tally: Rc<RefCell<Tally>>,
     ) -> Self {
-        Self { number, connection, request: Request::default(), timer, part, run, tally }
+        Self { place, connection, request: Request::default(), timer, part, run, tally }
     }
 
     /// Sends until the end. Fails when it cannot wait for a moment.
@@ -79,12 +91,17 @@ impl Client {
 
     async fn ask(&mut self, turn: u64, due: Instant) {
         let Part { cast, connections, .. } = &*self.part;
-        let user = self.number + (turn / TURN_REQUESTS) as usize * connections;
-        let drawn = draw(turn << 20 | self.number as u64);
+        let Place { connection, slot } = self.place;
+        let turns = match self.connection {
+            Connection::Http(_) => turn / TURN_REQUESTS,
+            Connection::WebSocket(_) => 0,
+        };
+        let user = connection + turns as usize * connections;
+        let drawn = draw(turn << LANE_BITS | (slot * connections + connection) as u64);
         let About { verb, conversation } = cast.any_request(user % cast.users(), drawn, &mut self.request);
         let counts = due >= self.run.measure_from;
         let waiting = Waiting { tally: &self.tally, verb: counts.then_some(verb) };
-        let answered = self.connection.ask(verb, &self.request.bytes).await;
+        let answered = self.connection.ask(verb, &self.request).await;
         waiting.over();
         let latency = due.elapsed();
         self.run.answered.fetch_add(1, Ordering::Relaxed);
@@ -101,9 +118,8 @@ impl Client {
     /// Opens the connection again if it is over. Meanwhile its requests are late, and that is what they are.
     async fn stay_connected(&mut self) {
         while self.connection.is_over() && Instant::now() < *self.run.end.borrow() {
-            match Connection::open(&self.part.authority).await {
-                Ok(connection) => self.connection = connection,
-                Err(_) => tokio::time::sleep(RECONNECT).await,
+            if self.connection.reopen(&self.part.authority).await.is_err() {
+                tokio::time::sleep(RECONNECT).await;
             }
         }
     }

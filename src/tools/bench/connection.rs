@@ -1,112 +1,53 @@
-//! One connection: a request, its answer, and what is to be thought of it.
-//!
-//! Requests are bytes that were prepared, and of an answer only the head is parsed. With hyper's client a request cost
-//! 4.3 us of this side's CPU beside the kernel's, and so took a fifth off what the server next to it could show; this
-//! way it is about as much as `wrk` takes (figures in docs/performance.md). What it gives up: an answer has to say its
-//! length, as ours do.
+//! A connection of either kind as who asks sees it, and what is to be thought of an answer.
 
 use std::io;
 
-use httparse::{EMPTY_HEADER, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
+use super::cast::Request;
+use super::http::HttpConnection;
 use super::tally::{Failure, Verb};
+use super::websocket::Lane;
 
 /// Largest answer that is read, in bytes: fifty messages of the largest size.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Longest head of an answer, in bytes, and most headers in it.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 32;
-/// Room for an answer before its length is known, in bytes: what a page of twenty messages needs.
-const FIRST_READ_BYTES: usize = 8 << 10;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// An open connection.
-pub(super) struct Connection {
-    stream: TcpStream,
-    /// What came of the answer so far.
-    received: Vec<u8>,
-    is_over: bool,
-}
+/// What came of a request; of a send, the index of the message.
+pub(super) type Answered = Result<Option<u32>, Failure>;
 
-/// What the head of an answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    status: u16,
-    head_bytes: usize,
-    body_bytes: usize,
-    /// No request may follow.
-    is_last: bool,
+/// What one request at a time travels on.
+pub(super) enum Connection {
+    Http(HttpConnection),
+    WebSocket(Lane),
 }
 
 impl Connection {
-    pub(super) async fn open(authority: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(FIRST_READ_BYTES), is_over: false })
-    }
-
-    /// Whether no request can follow: the other side said so, is gone, or is not understood.
+    /// Whether no request can follow.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    /// Sends a request and waits for its answer. Of a send, the index of the message.
-    pub(super) async fn ask(&mut self, verb: Verb, request: &[u8]) -> Result<Option<u32>, Failure> {
-        // Until the answer is whole.
-        self.is_over = true;
-        self.received.clear();
-        self.stream.write_all(request).await.map_err(|_| Failure::Connection)?;
-        let head = loop {
-            self.read(FIRST_READ_BYTES).await?;
-            match head_of(&self.received)? {
-                Some(head) => break head,
-                None if self.received.len() > HEAD_BYTES_MAX => return Err(Failure::WrongBody),
-                None => {}
-            }
-        };
-        let whole = head.head_bytes + head.body_bytes;
-        while self.received.len() < whole {
-            self.read(whole - self.received.len()).await?;
-        }
-        self.is_over = head.is_last || self.received.len() > whole;
-        judge(verb, head.status, &self.received[head.head_bytes..whole])
-    }
-
-    async fn read(&mut self, room_bytes: usize) -> Result<(), Failure> {
-        self.received.reserve(room_bytes);
-        match self.stream.read_buf(&mut self.received).await {
-            Ok(0) | Err(_) => Err(Failure::Connection),
-            Ok(_) => Ok(()),
+        match self {
+            Self::Http(connection) => connection.is_over(),
+            Self::WebSocket(lane) => lane.is_over(),
         }
     }
-}
 
-/// The head, if it is whole already.
-fn head_of(received: &[u8]) -> Result<Option<Head>, Failure> {
-    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let head_bytes = match response.parse(received) {
-        Ok(Status::Complete(head_bytes)) => head_bytes,
-        Ok(Status::Partial) => return Ok(None),
-        Err(_) => return Err(Failure::WrongBody),
-    };
-    let (mut body_bytes, mut is_last) = (None, false);
-    for header in &*response.headers {
-        if header.name.eq_ignore_ascii_case("content-length") {
-            body_bytes = std::str::from_utf8(header.value).ok().and_then(|value| value.parse().ok());
-        } else if header.name.eq_ignore_ascii_case("connection") {
-            is_last = header.value.eq_ignore_ascii_case(b"close");
+    /// Sends a request and waits for its answer.
+    pub(super) async fn ask(&mut self, verb: Verb, request: &Request) -> Answered {
+        match self {
+            Self::Http(connection) => connection.ask(verb, &request.bytes).await,
+            Self::WebSocket(lane) => lane.ask(verb, &request.body).await,
         }
     }
-    match (response.code, body_bytes.filter(|bytes| *bytes <= ANSWER_BYTES_MAX)) {
-        (Some(status), Some(body_bytes)) => Ok(Some(Head { status, head_bytes, body_bytes, is_last })),
-        _ => Err(Failure::WrongBody),
+
+    /// Opens it again when it is over.
+    pub(super) async fn reopen(&mut self, authority: &str) -> io::Result<()> {
+        match self {
+            Self::Http(connection) => *connection = HttpConnection::open(authority).await?,
+            Self::WebSocket(lane) => lane.reopen().await?,
+        }
+        Ok(())
     }
 }
 
 /// As much of a check as costs nothing: a body that answers something else is noticed, a wrong one need not be.
-fn judge(verb: Verb, status: u16, body: &[u8]) -> Result<Option<u32>, Failure> {
+pub(super) fn judge(verb: Verb, status: u16, body: &[u8]) -> Answered {
     if status != 200 {
         let code = number_behind(body, b"\"code\":").unwrap_or(0);
         return Err(Failure::Refused { status, code });
@@ -123,7 +64,7 @@ fn judge(verb: Verb, status: u16, body: &[u8]) -> Result<Option<u32>, Failure> {
     }
 }
 
-fn number_behind(body: &[u8], name: &[u8]) -> Option<u32> {
+pub(super) fn number_behind(body: &[u8], name: &[u8]) -> Option<u32> {
     let from = body.windows(name.len()).position(|window| window == name)? + name.len();
     let digits = body[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&body[from..from + digits]).ok()?.parse().ok()
@@ -143,23 +84,6 @@ mod tests {
             [(Verb::Send, "{}"), (Verb::Send, r#"{"msg_index":17"#), (Verb::Pull, "{}"), (Verb::Ack, "")]
         {
             assert_eq!(ok(verb, body), Err(Failure::WrongBody), "{verb:?} {body}");
-        }
-    }
-
-    #[test]
-    fn an_answer_ends_where_its_head_says() {
-        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
-        let head = Head { status: 200, head_bytes: whole.len() - 2, body_bytes: 2, is_last: true };
-        assert_eq!(head_of(whole), Ok(Some(head)));
-        for end in 0..head.head_bytes {
-            assert_eq!(head_of(&whole[..end]), Ok(None), "{end}");
-        }
-        for bad in [
-            "HTTP/1.1 200 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n",
-            "SSH-2.0\r\n",
-        ] {
-            assert_eq!(head_of(bad.as_bytes()), Err(Failure::WrongBody), "{bad:?}");
         }
     }
 

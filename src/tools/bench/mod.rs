@@ -11,7 +11,8 @@
 //!   probe       the disk's own fdatasync
 //!   director    the threads of the load: their moments, their end, an interrupt
 //!     part      one thread: its connections, through preparation, warm-up and measurement
-//!       client  one connection: connection, schedule, timer, tally
+//!       client  one request at a time: connection, schedule, timer, tally
+//!         connection  http, or a lane of a websocket
 //!   report      the table and the JSON
 //! ```
 
@@ -27,6 +28,7 @@ mod cast;
 mod client;
 mod connection;
 mod director;
+mod http;
 mod part;
 mod probe;
 mod report;
@@ -34,6 +36,7 @@ mod schedule;
 mod server;
 mod tally;
 mod timer;
+mod websocket;
 
 use cast::Cast;
 use director::Director;

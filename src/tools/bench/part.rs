@@ -16,13 +16,15 @@ use tokio::time::{sleep_until, timeout};
 
 use super::super::Error;
 use super::cast::{About, Cast, Request};
-use super::client::Client;
+use super::client::{Client, Place};
 use super::connection::Connection;
 use super::director::{News, Run, lost_thread};
+use super::http::HttpConnection;
 use super::server::Server;
 use super::tally::{Failure, Tally};
 use super::timer::Timer;
-use crate::config;
+use super::websocket::Socket;
+use crate::config::{self, Transport};
 
 /// How long an answer may take after the end before it counts as none.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -34,7 +36,9 @@ const TRIES_MAX: u32 = 500;
 pub(super) struct Part {
     number: usize,
     threads: usize,
+    transport: Transport,
     pub(super) connections: usize,
+    pipeline: usize,
     history: usize,
     conversations: usize,
     pub(super) cast: Arc<Cast>,
@@ -46,7 +50,9 @@ impl Part {
         Self {
             number,
             threads: settings.threads,
+            transport: settings.transport,
             connections: settings.connections,
+            pipeline: settings.pipeline,
             history: settings.history,
             conversations: settings.conversations,
             cast: cast.clone(),
@@ -76,11 +82,11 @@ impl Part {
         let mut preparing = JoinSet::new();
         for number in (self.number..self.connections).step_by(self.threads) {
             let part = self.clone();
-            preparing.spawn_local(async move { part.prepare(number).await.map(|open| (number, open)) });
+            preparing.spawn_local(async move { part.prepare(number).await });
         }
         let mut open = Vec::new();
         while let Some(prepared) = preparing.join_next().await {
-            open.push(prepared.map_err(|_| lost_thread())??);
+            open.extend(prepared.map_err(|_| lost_thread())??);
         }
         let _ = tell.send(News::Prepared).await;
         let run = match begun.wait_for(Option::is_some).await {
@@ -90,20 +96,31 @@ impl Part {
         self.measure(open, run).await
     }
 
-    /// Opens a connection, and sends the first messages of its share of the conversations.
-    async fn prepare(&self, number: usize) -> Result<Connection, Error> {
+    /// Opens a connection, and sends the first messages of its share of the conversations: over HTTP, because these are
+    /// of many users. Gives everything on which a request can be in flight.
+    async fn prepare(&self, number: usize) -> Result<Vec<(Place, Connection)>, Error> {
         let mut connection = self.open().await?;
         for conversation in (number..self.conversations).step_by(self.connections) {
             for party in 0..self.history {
                 self.begin_conversation(&mut connection, conversation, party).await?;
             }
         }
-        Ok(connection)
+        let connections = match self.transport {
+            Transport::Http => vec![Connection::Http(connection)],
+            Transport::WebSocket => {
+                let user = number % self.cast.users();
+                let socket = Socket::open(&self.authority, self.cast.authorization(user), self.pipeline);
+                let lanes = socket.await.map_err(cannot_connect)?;
+                lanes.into_iter().map(Connection::WebSocket).collect()
+            }
+        };
+        let place = |slot| Place { connection: number, slot };
+        Ok(connections.into_iter().enumerate().map(|(slot, open)| (place(slot), open)).collect())
     }
 
     async fn begin_conversation(
         &self,
-        connection: &mut Connection,
+        connection: &mut HttpConnection,
         conversation: usize,
         party: usize,
     ) -> Result<(), Error> {
@@ -133,19 +150,18 @@ impl Part {
         Err(Error::Refused(format!("the first messages were refused {TRIES_MAX} times: {last}")))
     }
 
-    async fn open(&self) -> Result<Connection, Error> {
-        let opened = timeout(ANSWER_MAX, Connection::open(&self.authority)).await;
-        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        opened.map_err(|error| Error::Refused(format!("cannot connect to the server: {error}")))
+    async fn open(&self) -> Result<HttpConnection, Error> {
+        let opened = timeout(ANSWER_MAX, HttpConnection::open(&self.authority)).await;
+        opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(cannot_connect)
     }
 
-    async fn measure(self: &Rc<Self>, open: Vec<(usize, Connection)>, run: Run) -> Result<News, Error> {
+    async fn measure(self: &Rc<Self>, open: Vec<(Place, Connection)>, run: Run) -> Result<News, Error> {
         let tally = Rc::new(RefCell::new(Tally::default()));
         let mut clients = JoinSet::new();
-        for (number, connection) in open {
+        for (place, connection) in open {
             let timer =
                 Timer::new().map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
-            let client = Client::new(number, connection, timer, self.clone(), run.clone(), tally.clone());
+            let client = Client::new(place, connection, timer, self.clone(), run.clone(), tally.clone());
             clients.spawn_local(client.drive());
         }
         sleep_until(run.measure_from.into()).await;
@@ -173,6 +189,10 @@ async fn all_ended(clients: &mut JoinSet<io::Result<()>>) -> Result<(), Error> {
         ended.map_err(|error| Error::Refused(format!("cannot wait for a moment: {error}")))?;
     }
     Ok(())
+}
+
+fn cannot_connect(error: io::Error) -> Error {
+    Error::Refused(format!("cannot connect to the server: {error}"))
 }
 
 /// CPU time that this thread has used.

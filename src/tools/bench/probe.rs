@@ -29,9 +29,9 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// For the file system of `dir`, with batches of one message of each connection.
+    /// For the file system of `dir`, with batches of one message of each request in flight.
     pub(super) fn new(dir: &Path, settings: &config::Bench) -> Result<Self, Error> {
-        let messages = settings.connections.min(BATCH_MAX);
+        let messages = settings.lanes().min(BATCH_MAX);
         let batch = vec![1; messages * (settings.text_bytes + RECORD_BYTES)];
         Ok(Self { dir: dir.to_path_buf(), batch, messages, latencies_ns: latencies() })
     }

@@ -30,6 +30,8 @@ pub(super) struct Report {
     /// `None`: a closed loop.
     rate_per_s: Option<u64>,
     connections: usize,
+    /// Requests in flight on each.
+    pipeline: usize,
     conversations: usize,
     users: usize,
     text_bytes: usize,
@@ -107,6 +109,7 @@ impl Report {
             transport: settings.transport.as_str(),
             rate_per_s: settings.rate.map(std::num::NonZeroU64::get),
             connections: settings.connections,
+            pipeline: settings.pipeline,
             conversations: settings.conversations,
             users: settings.users,
             text_bytes: settings.text_bytes,
@@ -139,9 +142,14 @@ impl Report {
             Some(rate) => format!("open loop of {rate}/s"),
             None => "closed loop".to_owned(),
         };
+        let connections = match (self.transport, self.pipeline) {
+            ("ws", 1) => "WebSockets".to_owned(),
+            ("ws", pipeline) => format!("WebSockets with {pipeline} requests in flight each"),
+            _ => "connections".to_owned(),
+        };
         writeln!(
             out,
-            "{pace}, {} connections, {} conversations of {} users, {}-byte messages, {:.1} s after {:.1} s of warm-up\n\
+            "{pace}, {} {connections}, {} conversations of {} users, {}-byte messages, {:.1} s after {:.1} s of warm-up\n\
              server: {}\n",
             self.connections,
             self.conversations,
@@ -186,7 +194,8 @@ impl Report {
             let interval = text(interval);
             writeln!(
                 out,
-                "latencies count what slow answers held back, one request per {interval} and connection"
+                "latencies count what slow answers held back, one request per {interval} and {}",
+                if self.pipeline > 1 { "place in flight" } else { "connection" },
             )?;
         }
         if self.unsent > 0 {
@@ -259,12 +268,12 @@ impl Results {
     }
 }
 
-/// From one request of a connection to its next, on average, where there is no schedule.
+/// From one request of a connection, or of a lane of it, to the next, on average, where there is no schedule.
 fn pace_ns(settings: &config::Bench, all: &Results, measured: Duration) -> Option<u64> {
     if settings.rate.is_some() || all.total() == 0 {
         return None;
     }
-    let pace = measured.as_nanos() * settings.connections as u128 / u128::from(all.total());
+    let pace = measured.as_nanos() * settings.lanes() as u128 / u128::from(all.total());
     u64::try_from(pace).ok().filter(|pace| *pace > 0)
 }
 

@@ -1,0 +1,541 @@
+//! One connection over a WebSocket: requests that are in flight together, and their answers by id.
+//!
+//! A [`Lane`] has one request in flight; the lanes of a socket share it. What they say in one turn of the runtime goes
+//! out with one write, and one read answers as many as it has. Requests are frames written by hand, whose mask of
+//! zeros leaves the bytes as they are: masks protect proxies from pages (RFC 6455, 10.3), and there is neither here.
+//! What comes is read by a library; the events of the conversations of the socket's user are looked at no further
+//! than that they are events.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use httparse::{EMPTY_HEADER, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use super::cast::write_number;
+use super::connection::{ANSWER_BYTES_MAX, Answered, judge, number_behind};
+use super::tally::{Failure, Verb};
+
+/// How long the server may take to open a socket.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// Longest head of its answer, in bytes, and most headers in it.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEADERS_MAX: usize = 32;
+/// What one read takes, in bytes: some hundred answers to sends, or a page of twenty messages.
+const READ_BYTES: usize = 8 << 10;
+/// The status of what was understood; errors of calls have none of their own.
+const OK: u16 = 200;
+/// The first byte of a frame that is a whole text, and the bit of the second that says that a mask follows
+/// (RFC 6455, 5.2).
+const WHOLE_TEXT: u8 = 0x81;
+const MASKED: u8 = 0x80;
+const MASK: [u8; 4] = [0; 4];
+
+/// A WebSocket, opened again whenever it is over and somebody has something to say.
+pub(super) struct Socket {
+    authority: String,
+    /// The header with the token.
+    authorization: String,
+    lanes: usize,
+    line: RefCell<Line>,
+    /// Who holds it opens the socket; the other lanes wait.
+    opening: Mutex<()>,
+}
+
+/// Room for one request in flight.
+pub(super) struct Lane {
+    socket: Rc<Socket>,
+    slot: usize,
+    /// Counts in steps of all lanes, so that an id tells its slot and comes once.
+    id: usize,
+}
+
+/// One opening of the socket. Its two tasks end with it.
+struct Line {
+    desk: Rc<Desk>,
+    _tasks: JoinSet<()>,
+}
+
+/// Where the lanes meet the tasks that write and read.
+struct Desk {
+    state: RefCell<State>,
+    /// There is something to write.
+    outgoing: Notify,
+}
+
+struct State {
+    /// Frames to be written: at most one of each lane, and pongs.
+    out: Vec<u8>,
+    slots: Vec<Slot>,
+    is_over: bool,
+}
+
+enum Slot {
+    Free,
+    Waiting { id: usize, verb: Verb, waker: Option<Waker> },
+    Answered(Answered),
+}
+
+/// The connection cannot be used further.
+#[derive(Debug, PartialEq)]
+struct Broken;
+
+impl Socket {
+    /// Opens a socket for the user of `authorization`, with room for so many requests in flight.
+    pub(super) async fn open(authority: &str, authorization: &str, lanes: usize) -> io::Result<Vec<Lane>> {
+        let socket = Rc::new(Self {
+            authority: authority.to_owned(),
+            authorization: authorization.to_owned(),
+            lanes,
+            line: RefCell::new(Line::open(authority, authorization, lanes).await?),
+            opening: Mutex::new(()),
+        });
+        Ok((0..lanes).map(|slot| Lane { socket: socket.clone(), slot, id: slot }).collect())
+    }
+
+    fn desk(&self) -> Rc<Desk> {
+        self.line.borrow().desk.clone()
+    }
+
+    async fn reopen(&self) -> io::Result<()> {
+        let _turn = self.opening.lock().await;
+        // Another lane may have done it.
+        if self.desk().is_over() {
+            let line = Line::open(&self.authority, &self.authorization, self.lanes).await?;
+            *self.line.borrow_mut() = line;
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    pub(super) fn is_over(&self) -> bool {
+        self.socket.line.borrow().desk.is_over()
+    }
+
+    pub(super) async fn reopen(&self) -> io::Result<()> {
+        self.socket.reopen().await
+    }
+
+    /// Makes a call and waits for its answer.
+    pub(super) async fn ask(&mut self, verb: Verb, params: &[u8]) -> Answered {
+        let desk = self.socket.desk();
+        self.id += self.socket.lanes;
+        desk.say(self.slot, self.id, verb, params)?;
+        std::future::poll_fn(|cx| desk.poll_answer(self.slot, cx)).await
+    }
+}
+
+impl Line {
+    async fn open(authority: &str, authorization: &str, lanes: usize) -> io::Result<Self> {
+        let opening = shake_hands(authority, authorization);
+        let (stream, early) = timeout(OPEN_MAX, opening).await.map_err(|_| ErrorKind::TimedOut)??;
+        let (read_half, write_half) = stream.into_split();
+        let desk = Rc::new(Desk::new(lanes));
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(read(desk.clone(), read_half, early));
+        tasks.spawn_local(write(desk.clone(), write_half));
+        Ok(Self { desk, _tasks: tasks })
+    }
+}
+
+impl Desk {
+    fn new(lanes: usize) -> Self {
+        let slots = (0..lanes).map(|_| Slot::Free).collect();
+        Self {
+            state: RefCell::new(State { out: Vec::new(), slots, is_over: false }),
+            outgoing: Notify::new(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.borrow().is_over
+    }
+
+    fn say(&self, slot: usize, id: usize, verb: Verb, params: &[u8]) -> Result<(), Failure> {
+        let mut state = self.state.borrow_mut();
+        if state.is_over {
+            return Err(Failure::Connection);
+        }
+        state.slots[slot] = Slot::Waiting { id, verb, waker: None };
+        write_call(&mut state.out, id, verb, params);
+        self.outgoing.notify_one();
+        Ok(())
+    }
+
+    fn poll_answer(&self, slot: usize, cx: &Context<'_>) -> Poll<Answered> {
+        let slot = &mut self.state.borrow_mut().slots[slot];
+        if let Slot::Waiting { waker, .. } = slot {
+            *waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match mem::replace(slot, Slot::Free) {
+            Slot::Answered(answered) => Poll::Ready(answered),
+            Slot::Free | Slot::Waiting { .. } => Poll::Ready(Err(Failure::Unanswered)),
+        }
+    }
+
+    /// Hands everything in `bytes` to whom it is for; pings are answered.
+    fn take(&self, protocol: &mut WebSocketContext, bytes: &[u8]) -> Result<(), Broken> {
+        let mut arrived = Arrived { bytes, desk: self };
+        loop {
+            match protocol.read(&mut arrived) {
+                Ok(Message::Text(text)) => self.hear(text.as_bytes())?,
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Ok(_) | Err(_) => return Err(Broken),
+            }
+        }
+    }
+
+    fn hear(&self, text: &[u8]) -> Result<(), Broken> {
+        if is_event(text) {
+            return Ok(());
+        }
+        let (id, outcome) = outcome_of(text).ok_or(Broken)?;
+        let mut state = self.state.borrow_mut();
+        let slots = state.slots.len();
+        let slot = &mut state.slots[id % slots];
+        match slot {
+            Slot::Waiting { id: waiting, verb, waker } if *waiting == id => {
+                let (answered, waker) = (outcome.judge(*verb), waker.take());
+                *slot = Slot::Answered(answered);
+                waker.into_iter().for_each(Waker::wake);
+                Ok(())
+            }
+            // Nobody asked this.
+            Slot::Free | Slot::Answered(_) | Slot::Waiting { .. } => Err(Broken),
+        }
+    }
+
+    /// Nothing comes any more.
+    fn end(&self) {
+        let mut state = self.state.borrow_mut();
+        state.is_over = true;
+        for slot in &mut state.slots {
+            if let Slot::Waiting { waker, .. } = slot {
+                let waker = waker.take();
+                *slot = Slot::Answered(Err(Failure::Connection));
+                waker.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+}
+
+/// What came, as the library reads it: then it would block. What the library writes goes out with the rest.
+struct Arrived<'a> {
+    bytes: &'a [u8],
+    desk: &'a Desk,
+}
+
+impl Read for Arrived<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match Read::read(&mut self.bytes, to)? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for Arrived<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.desk.state.borrow_mut().out.extend_from_slice(bytes);
+        self.desk.outgoing.notify_one();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads until the socket is over. `early` came right behind the handshake.
+async fn read(desk: Rc<Desk>, mut half: OwnedReadHalf, early: Vec<u8>) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(ANSWER_BYTES_MAX))
+        .max_frame_size(Some(ANSWER_BYTES_MAX));
+    let mut protocol = WebSocketContext::new(Role::Client, Some(config));
+    let mut bytes = early;
+    while desk.take(&mut protocol, &bytes).is_ok() {
+        bytes.clear();
+        bytes.reserve(READ_BYTES);
+        match half.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    desk.end();
+}
+
+/// Writes what there is until the socket is over.
+async fn write(desk: Rc<Desk>, mut half: OwnedWriteHalf) {
+    let mut batch = Vec::new();
+    loop {
+        mem::swap(&mut batch, &mut desk.state.borrow_mut().out);
+        if batch.is_empty() {
+            desk.outgoing.notified().await;
+        } else if half.write_all(&batch).await.is_err() {
+            return desk.end();
+        } else {
+            batch.clear();
+        }
+    }
+}
+
+/// Opens a stream; also gives what came behind the handshake already.
+async fn shake_hands(authority: &str, authorization: &str) -> io::Result<(TcpStream, Vec<u8>)> {
+    let mut stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    let key = generate_key();
+    let request = format!(
+        "GET /im.chat/stream HTTP/1.1\r\nHost: {authority}\r\n{authorization}Connection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let accept = derive_accept_key(key.as_bytes());
+    let mut received = Vec::with_capacity(READ_BYTES);
+    loop {
+        if stream.read_buf(&mut received).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(head_bytes) = accepted(&received, &accept)? {
+            return Ok((stream, received.split_off(head_bytes)));
+        }
+        if received.len() > HEAD_BYTES_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+/// The length of the head that opens a WebSocket, if it is whole already.
+fn accepted(received: &[u8], accept: &str) -> io::Result<Option<usize>> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let head_bytes = match response.parse(received) {
+        Ok(Status::Complete(head_bytes)) => head_bytes,
+        Ok(Status::Partial) => return Ok(None),
+        Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+    };
+    let status = response.code.unwrap_or(0);
+    if status != 101 {
+        return Err(io::Error::other(format!("it opens no WebSocket, with status {status}")));
+    }
+    let name = "sec-websocket-accept";
+    let mut answers = response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+    match answers.next() {
+        Some(header) if header.value == accept.as_bytes() => Ok(Some(head_bytes)),
+        _ => Err(io::Error::other("it opens a WebSocket for somebody else")),
+    }
+}
+
+/// Appends the frame of a call.
+fn write_call(out: &mut Vec<u8>, id: usize, verb: Verb, params: &[u8]) {
+    const AROUND: [&[u8]; 4] = [b"{\"id\":", b",\"method\":\"", b"\",\"params\":", b"}"];
+    let digits = id.checked_ilog10().unwrap_or(0) as usize + 1;
+    let around: usize = AROUND.iter().map(|part| part.len()).sum();
+    write_header(out, around + digits + verb.as_str().len() + params.len());
+    out.extend_from_slice(AROUND[0]);
+    write_number(out, id);
+    for part in [AROUND[1], verb.as_str().as_bytes(), AROUND[2], params, AROUND[3]] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Appends the header of a masked text frame with so many bytes of payload (RFC 6455, 5.2).
+fn write_header(out: &mut Vec<u8>, payload_bytes: usize) {
+    out.push(WHOLE_TEXT);
+    match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(short @ ..126), _) => out.push(MASKED | short),
+        (_, Ok(middle)) => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        _ => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&MASK);
+}
+
+/// What became of a call.
+#[derive(Debug, PartialEq)]
+enum Outcome<'a> {
+    Result(&'a [u8]),
+    Error(&'a [u8]),
+}
+
+impl Outcome<'_> {
+    fn judge(&self, verb: Verb) -> Answered {
+        match self {
+            Self::Result(result) => judge(verb, OK, result),
+            Self::Error(error) => match number_behind(error, b"\"code\":") {
+                Some(code) => Err(Failure::Refused { status: OK, code }),
+                None => Err(Failure::WrongBody),
+            },
+        }
+    }
+}
+
+/// Whether a text is pushed and answers nothing.
+fn is_event(text: &[u8]) -> bool {
+    text.starts_with(b"{\"type\":")
+}
+
+/// The id and outcome in a text that answers a call.
+fn outcome_of(text: &[u8]) -> Option<(usize, Outcome<'_>)> {
+    let behind = text.strip_prefix(b"{\"id\":")?;
+    let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (id, behind) = behind.split_at(digits);
+    let id = std::str::from_utf8(id).ok()?.parse().ok()?;
+    let behind = behind.strip_suffix(b"}")?;
+    let result = behind.strip_prefix(b",\"result\":").map(Outcome::Result);
+    let outcome = result.or_else(|| behind.strip_prefix(b",\"error\":").map(Outcome::Error))?;
+    Some((id, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::pin::pin;
+
+    use futures_util::poll;
+    use tungstenite::protocol::WebSocket;
+
+    use super::*;
+
+    /// What a server that follows the protocol reads.
+    fn as_a_server_reads(bytes: Vec<u8>) -> WebSocket<Cursor<Vec<u8>>> {
+        WebSocket::from_raw_socket(Cursor::new(bytes), Role::Server, None)
+    }
+
+    /// A text as a server sends it.
+    fn pushed(text: &str) -> Vec<u8> {
+        let mut server = WebSocket::from_raw_socket(Cursor::new(Vec::new()), Role::Server, None);
+        server.send(Message::text(text)).expect("a Vec takes everything");
+        server.get_ref().get_ref().clone()
+    }
+
+    fn protocol() -> WebSocketContext {
+        WebSocketContext::new(Role::Client, None)
+    }
+
+    fn desk(asked: &[(usize, Verb)]) -> Desk {
+        let desk = Desk::new(asked.len());
+        for (slot, (id, verb)) in asked.iter().enumerate() {
+            desk.say(slot, *id, *verb, b"{}").expect("it is open");
+        }
+        desk
+    }
+
+    async fn answer(desk: &Desk, slot: usize) -> Poll<Answered> {
+        poll!(pin!(std::future::poll_fn(|cx| desk.poll_answer(slot, cx))))
+    }
+
+    #[test]
+    fn a_server_reads_calls_of_every_length() {
+        let mut out = Vec::new();
+        let texts =
+            [0, 1, 80, 90, 91, 92, 93, 200, 65_490, 65_500, 65_510, 200_000].map(|bytes| "x".repeat(bytes));
+        for (id, text) in [7, 10, 99, 100].into_iter().cycle().zip(&texts) {
+            write_call(&mut out, id, Verb::Send, format!("{{\"msg\":\"{text}\"}}").as_bytes());
+        }
+        let mut server = as_a_server_reads(out);
+        for (id, text) in [7, 10, 99, 100].into_iter().cycle().zip(&texts) {
+            let call = format!("{{\"id\":{id},\"method\":\"send\",\"params\":{{\"msg\":\"{text}\"}}}}");
+            assert_eq!(server.read().expect("a message"), Message::text(call));
+        }
+    }
+
+    #[test]
+    fn an_outcome_has_the_id_of_its_call() {
+        let result = |text| outcome_of(str::as_bytes(text));
+        assert_eq!(result(r#"{"id":17,"result":{"a":{}}}"#), Some((17, Outcome::Result(b"{\"a\":{}}"))));
+        assert_eq!(result(r#"{"id":0,"error":{"code":1}}"#), Some((0, Outcome::Error(b"{\"code\":1}"))));
+        for other in
+            ["", "{}", r#"{"id":null,"error":{}}"#, r#"{"id":1,"result":{}"#, r#"{"id":-1,"result":{}}"#]
+        {
+            // A brace is taken off whatever it closes: what is left of the result is judged as a body is.
+            let judged = result(other).map(|(_, outcome)| outcome.judge(Verb::Send));
+            assert!(matches!(judged, None | Some(Err(Failure::WrongBody))), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_find_who_asked_in_any_order_and_between_events() {
+        let desk = desk(&[(3, Verb::Send), (4, Verb::Ack), (5, Verb::Send)]);
+        let bytes = [
+            r#"{"type":"hello","user":"u"}"#,
+            r#"{"id":5,"error":{"code":10009,"msg":"too fast"}}"#,
+            r#"{"type":"msg","content":{"msg_index":9}}"#,
+            r#"{"id":3,"result":{"msg_index":12,"timestamp":1}}"#,
+        ]
+        .map(pushed)
+        .concat();
+        let mut protocol = protocol();
+        // However the bytes come.
+        for byte in &bytes {
+            desk.take(&mut protocol, std::slice::from_ref(byte)).expect("it is understood");
+        }
+        assert_eq!(answer(&desk, 0).await, Poll::Ready(Ok(Some(12))));
+        assert_eq!(answer(&desk, 1).await, Poll::Pending);
+        let too_fast = Failure::Refused { status: OK, code: 10_009 };
+        assert_eq!(answer(&desk, 2).await, Poll::Ready(Err(too_fast)));
+        desk.end();
+        assert_eq!(
+            answer(&desk, 1).await,
+            Poll::Ready(Err(Failure::Connection)),
+            "it will not come any more"
+        );
+        assert_eq!(desk.say(0, 6, Verb::Send, b"{}"), Err(Failure::Connection));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_asked_for_breaks_the_connection() {
+        for id in [0, 1, 2, 5, 7] {
+            let stranger = pushed(&format!("{{\"id\":{id},\"result\":{{}}}}"));
+            assert_eq!(
+                desk(&[(2, Verb::Ack), (3, Verb::Ack)]).take(&mut protocol(), &stranger),
+                match id {
+                    2 => Ok(()),
+                    _ => Err(Broken),
+                }
+            );
+        }
+        assert_eq!(desk(&[(2, Verb::Ack)]).take(&mut protocol(), &pushed("7")), Err(Broken));
+    }
+
+    #[test]
+    fn pings_are_answered() {
+        let desk = Desk::new(1);
+        desk.take(&mut protocol(), &[0x89, 2, b'h', b'i']).expect("it is understood");
+        let out = mem::take(&mut desk.state.borrow_mut().out);
+        assert_eq!(as_a_server_reads(out).read().expect("a message"), Message::Pong("hi".into()));
+    }
+
+    #[test]
+    fn only_the_answer_to_our_own_key_opens_a_socket() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: k\r\n\r\n";
+        let early = format!("{head}early");
+        assert_eq!(accepted(early.as_bytes(), "k").expect("it is"), Some(head.len()));
+        assert_eq!(accepted(&head.as_bytes()[..head.len() - 1], "k").expect("not yet"), None);
+        assert!(accepted(head.as_bytes(), "other").is_err());
+        let refused = accepted(b"HTTP/1.1 401 Unauthorized\r\n\r\n", "k").expect_err("it is not");
+        assert!(refused.to_string().contains("401"), "{refused}");
+    }
+}
