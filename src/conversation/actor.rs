@@ -391,7 +391,7 @@ impl Residence {
         let content = Content::Signal { user: caller.user.clone(), kind, data };
         let event = Event::new(self.state().key.clone(), messages, recalls, content);
         let Reply { to, permit } = reply;
-        self.context.deliveries.give(vec![Delivery {
+        self.context.deliveries.give_unannounced(vec![Delivery {
             listeners: self.audience.listeners(),
             lsn: None,
             events: vec![Arc::new(event)],

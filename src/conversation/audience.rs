@@ -52,11 +52,14 @@ impl Audience {
         self.listeners.clone()
     }
 
-    /// The inbox hears from here on.
+    /// The inbox hears from here on. Those that closed unnoticed go.
     pub(crate) fn join(&mut self, inbox: Arc<Inbox>) {
-        if !self.listeners.iter().any(|other| Arc::ptr_eq(other, &inbox)) {
-            self.listeners = self.listeners.iter().cloned().chain([inbox]).collect();
-        }
+        let others = self.listeners.iter().filter(|other| !other.is_closed() && !Arc::ptr_eq(other, &inbox));
+        let others = others.cloned();
+        self.listeners = match inbox.is_closed() {
+            true => others.collect(),
+            false => others.chain([inbox.clone()]).collect(),
+        };
     }
 
     /// The inbox is closed; with it go those that closed unnoticed.
@@ -76,8 +79,12 @@ impl Audience {
         self.next = None;
         let listeners = match record {
             Record::Send(_) if !state.has_begun() => {
+                // Noted before the look, as below: who began to look since the actor started could not
+                // join what had not begun.
                 note_everybody(&context.newcomers, state);
-                self.listeners.clone()
+                let all = Self::find(&context.inboxes, state).listeners;
+                self.next = Some(all.clone());
+                all
             }
             Record::Group(change) => self.regroup(context, state, change),
             _ => self.listeners.clone(),

@@ -101,6 +101,7 @@ pub(crate) fn start(
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
     let task = tokio::spawn(async move {
         while let Some(batch) = incoming.recv().await {
+            deliveries.keep_pace().await;
             complete(batch.tickets, &arrivals, &deliveries, &metrics);
         }
     });
@@ -108,6 +109,11 @@ pub(crate) fn start(
 }
 
 fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliveries, metrics: &Metrics) {
+    let has_news = tickets.iter().any(|(_, ticket)| ticket.news.is_some());
+    if has_news {
+        // Before anybody can see it: whoever does, and then asks for a list, waits for its delivery.
+        deliveries.announce();
+    }
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
     }
@@ -116,14 +122,13 @@ fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliv
         arrived.for_each(|(_, ticket)| arrivals.wake(&ticket.head.key));
     }
     metrics.messages.inc_by(tickets.iter().filter(|(_, ticket)| ticket.is_new_message()).count() as u64);
-    match tickets.iter().any(|(_, ticket)| ticket.news.is_some()) {
+    match has_news {
         true => deliver_and_answer(tickets, deliveries),
         false => tickets.into_iter().for_each(|(_, ticket)| ticket.reply.send(Ok(ticket.outcome))),
     }
 }
 
-/// What happened is handed over before anybody hears that it did: who then asks for a list finds it
-/// there. Its permit stays with what is to be delivered.
+/// What happened is handed over before anybody hears that it did. Its permit stays with what is to be delivered.
 fn deliver_and_answer(tickets: Vec<(Lsn, Ticket)>, deliveries: &Deliveries) {
     let mut batch = Vec::new();
     let mut answers = Vec::with_capacity(tickets.len());
@@ -139,7 +144,7 @@ fn deliver_and_answer(tickets: Vec<(Lsn, Ticket)>, deliveries: &Deliveries) {
         };
         answers.push((to, outcome, permit));
     }
-    deliveries.give(batch);
+    deliveries.give_announced(batch);
     for (to, outcome, permit) in answers {
         // A caller who has gone away misses it.
         let _ = to.send(Ok(outcome));

@@ -77,8 +77,7 @@ pub(super) fn sweep(options: &Options, directory: &Directory, now_s: u32, checkp
 fn close_inboxes(options: &Options, directory: &Directory, inboxes: &Inboxes, now_s: u32) {
     let idle_s = u32::try_from(options.idle_after.as_secs()).unwrap_or(u32::MAX);
     let bytes_max = options.memory_bytes_max / INBOXES_SHARE;
-    for inbox in inboxes.close_idle(now_s.saturating_sub(idle_s), bytes_max) {
-        let keys = inbox.with_rows(|rows| rows.keys().cloned().collect::<Vec<_>>());
+    for (inbox, keys) in inboxes.close_idle(now_s.saturating_sub(idle_s), bytes_max) {
         keys.iter().for_each(|key| directory.part(key, &inbox));
     }
 }

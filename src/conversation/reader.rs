@@ -5,8 +5,10 @@
 //! that nobody touches is not touched here either, except for the newest message that a list shows.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
@@ -79,7 +81,7 @@ impl Conversations {
             Err(why) => return Err(why),
         };
         if let Some(message) = page.messages().next() {
-            inbox.with_rows(|rows| rows.keep_last(&key, owned(&message), message.recall_index));
+            inbox.with_rows(|rows| rows.keep_last(&key, standing.lsn, owned(&message), message.recall_index));
         }
         Ok((chat, page))
     }
@@ -93,13 +95,20 @@ impl Conversations {
             let changed = inbox.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            if inbox.is_closed() {
+                continue;
+            }
             let (moved, more) = inbox.with_rows(|rows| moved_past(&sync.positions, caller, rows));
             let over = Instant::now() >= deadline || *draining.borrow() || draining.has_changed().is_err();
             if !moved.is_empty() || over {
                 let chats = moved.into_iter().map(|moved| self.delta(caller, moved, sync.count));
                 let chats: Vec<_> = stream::iter(chats).buffered(ASKED_AT_A_TIME).collect().await;
                 let chats = chats.into_iter().collect::<Result<Vec<_>, _>>()?;
-                return Ok(Synced { chats: chats.into_iter().flatten().collect(), more });
+                let mut chats: Vec<_> = chats.into_iter().flatten().collect();
+                // The pages may be ahead of the rows by what has just become durable.
+                self.shared.context.deliveries.caught_up().await;
+                chats.iter_mut().for_each(|delta| refresh(&mut delta.chat, &inbox));
+                return Ok(Synced { chats, more });
             }
             tokio::select! {
                 () = changed => {}
@@ -132,7 +141,6 @@ impl Conversations {
         let last_recall = page.recalls.last().map_or(u32::MAX, |(recall_index, _)| *recall_index);
         let more =
             from.is_some() && (last_message < page.max_msg_index || last_recall < page.max_recall_index);
-        // The page may be ahead of the row by what has just become durable.
         let chat = Chat { msg_index: page.max_msg_index, recall_index: page.max_recall_index, ..chat };
         Ok(Some(ChatDelta { chat, page, more }))
     }
@@ -232,7 +240,10 @@ impl Conversations {
     }
 
     async fn read(&self, inbox: Arc<Inbox>) {
-        if let Err(why) = self.try_to_read(&inbox).await {
+        // A bug in here must not leave those who wait for it waiting.
+        let read = AssertUnwindSafe(self.try_to_read(&inbox)).catch_unwind().await;
+        let panicked = || Err(Rejection::Broken(format!("reading the inbox of {} panicked", inbox.user)));
+        if let Err(why) = read.unwrap_or_else(|_| panicked()) {
             self.inboxes().give_up(&inbox, why);
         }
     }
@@ -325,18 +336,23 @@ impl Conversations {
         }
     }
 
-    /// Asks again what could not be asked before.
+    /// Asks what could not be asked before, or waits for whoever does.
     async fn ask_unknown(&self, inbox: &Arc<Inbox>) {
-        let unknown = inbox.take_unknown();
-        let asked = unknown.into_iter().map(|key| self.ask(inbox, key));
-        let answers: Vec<_> = stream::iter(asked).buffer_unordered(ASKED_AT_A_TIME).collect().await;
-        for (key, answer) in answers {
-            match answer {
-                Ok(Some(standing)) => inbox.with_rows(|rows| rows.put(key, standing)),
-                Ok(None) => {}
-                Err(_) => inbox.keep_unknown(key),
-            }
+        if !inbox.has_unknown() {
+            return;
         }
+        // Carried out also when this caller goes away: what is being asked is nobody else's to ask.
+        let (conversations, inbox) = (self.clone(), inbox.clone());
+        let asking = tokio::spawn(async move {
+            let _turn = inbox.turn_to_ask().await;
+            let asked = inbox.begin_asking().into_iter().map(|key| conversations.ask(&inbox, key));
+            let answers: Vec<_> = stream::iter(asked).buffer_unordered(ASKED_AT_A_TIME).collect().await;
+            // The sessions have everything up to where the conversations say they stand.
+            conversations.shared.context.deliveries.caught_up().await;
+            answers.into_iter().for_each(|(key, answer)| inbox.settle(key, answer.map_err(|_| ())));
+        });
+        // A panic leaves them unasked; the next look tries again.
+        let _ = asking.await;
     }
 }
 
@@ -363,6 +379,14 @@ fn moved_past(positions: &[Position], caller: &UserId, rows: &mut Rows) -> (Vec<
     let moved: Vec<_> = all.by_ref().take(SYNCED_CHATS_MAX).collect();
     let more = all.next().is_some();
     (moved, more)
+}
+
+/// The read cursor and what is unread, as they are now.
+fn refresh(chat: &mut Chat, inbox: &Inbox) {
+    let key = ConversationKey::of(&inbox.user, &chat.at);
+    if let Some(now) = inbox.with_rows(|rows| rows.get(&key).cloned()) {
+        (chat.ack_index, chat.unread) = (now.read_cursor, now.unread);
+    }
 }
 
 /// The row of the packs as a standing; `None` where the packs cannot say it exactly.

@@ -4,10 +4,12 @@
 //! waits for the task itself is bounded by permits, which calls keep until their events are delivered:
 //! when delivery is the bottleneck, senders hear "overloaded" instead of memory growing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, mpsc};
+use tracing::error;
 
 use super::Inbox;
 use crate::live::Event;
@@ -29,10 +31,13 @@ pub struct Delivery<P> {
     pub permit: P,
 }
 
+/// Batches of the log that may wait for delivery before answers wait for it too: some milliseconds.
+const BATCHES_BEHIND_MAX: u64 = 16;
+
 /// The way to the task. Cheap to clone.
 #[derive(Debug)]
 pub struct Deliveries<P> {
-    queue: mpsc::UnboundedSender<Vec<Delivery<P>>>,
+    queue: mpsc::UnboundedSender<Batch<P>>,
     progress: Arc<Progress>,
 }
 
@@ -42,9 +47,17 @@ impl<P> Clone for Deliveries<P> {
     }
 }
 
+/// What is delivered together.
+#[derive(Debug)]
+struct Batch<P> {
+    deliveries: Vec<Delivery<P>>,
+    /// Whether somebody may wait for it.
+    announced: bool,
+}
+
 #[derive(Debug, Default)]
 struct Progress {
-    given: AtomicU64,
+    announced: AtomicU64,
     done: AtomicU64,
     moved: Notify,
 }
@@ -52,38 +65,56 @@ struct Progress {
 impl<P: Send + 'static> Deliveries<P> {
     /// Starts the task inside the current runtime; it ends when every sender is gone.
     pub fn start() -> Self {
-        let (queue, mut incoming) = mpsc::unbounded_channel::<Vec<Delivery<P>>>();
+        let (queue, mut incoming) = mpsc::unbounded_channel::<Batch<P>>();
         let progress = Arc::new(Progress::default());
         let seen = progress.clone();
         tokio::spawn(async move {
             while let Some(batch) = incoming.recv().await {
-                batch.into_iter().for_each(deliver);
-                seen.done.fetch_add(1, Ordering::SeqCst);
-                seen.moved.notify_waiters();
-                // Connections write what they were given before the next batch takes the core.
-                tokio::task::yield_now().await;
+                batch.deliveries.into_iter().for_each(deliver);
+                if batch.announced {
+                    seen.finish_one();
+                }
             }
         });
         Self { queue, progress }
     }
 
-    /// Hands over what a batch of the log did. Called before anybody hears that it is durable.
-    pub fn give(&self, batch: Vec<Delivery<P>>) {
-        if batch.is_empty() {
-            return;
-        }
-        self.progress.given.fetch_add(1, Ordering::SeqCst);
-        // The task ends after everybody who gives.
-        let _ = self.queue.send(batch);
+    /// Something is about to be seen that will be delivered. By one task only, which then
+    /// [gives](Self::give_announced) it: so what is announced is delivered in that order.
+    pub fn announce(&self) {
+        self.progress.announced.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Waits until everything is delivered that was given before: then the inboxes show whatever the
-    /// caller may have been told.
+    /// Hands over what was announced: what a batch of the log did.
+    pub fn give_announced(&self, deliveries: Vec<Delivery<P>>) {
+        if self.queue.send(Batch { deliveries, announced: true }).is_err() {
+            // The node stops, and nobody is to wait for it.
+            self.progress.finish_one();
+        }
+    }
+
+    /// Hands over what nobody waits for.
+    pub fn give_unannounced(&self, deliveries: Vec<Delivery<P>>) {
+        // When the node stops nobody hears it.
+        let _ = self.queue.send(Batch { deliveries, announced: false });
+    }
+
+    /// Waits while delivery is far behind. Whoever answers calls paces them by it, so that permits, which
+    /// wait for delivery too, do not run out first.
+    pub async fn keep_pace(&self) {
+        let announced = self.progress.announced.load(Ordering::SeqCst);
+        self.done_up_to(announced.saturating_sub(BATCHES_BEHIND_MAX)).await;
+    }
+
+    /// Waits until everything is delivered that anybody can have seen: then the inboxes show it too.
     pub async fn caught_up(&self) {
-        let given = self.progress.given.load(Ordering::SeqCst);
+        self.done_up_to(self.progress.announced.load(Ordering::SeqCst)).await;
+    }
+
+    async fn done_up_to(&self, batches: u64) {
         loop {
             let moved = self.progress.moved.notified();
-            if self.progress.done.load(Ordering::SeqCst) >= given {
+            if self.progress.done.load(Ordering::SeqCst) >= batches {
                 return;
             }
             moved.await;
@@ -91,12 +122,28 @@ impl<P: Send + 'static> Deliveries<P> {
     }
 }
 
+impl Progress {
+    fn finish_one(&self) {
+        self.done.fetch_add(1, Ordering::SeqCst);
+        self.moved.notify_waiters();
+    }
+}
+
 fn deliver<P>(delivery: Delivery<P>) {
     let Delivery { listeners, lsn, events, permit } = delivery;
     for inbox in listeners.iter() {
-        match lsn {
+        let delivering = AssertUnwindSafe(|| match lsn {
             Some(lsn) => inbox.deliver(lsn, &events),
             None => events.iter().for_each(|event| inbox.pass_on(event)),
+        });
+        // A bug in here must not end the task: nobody would hear anything any more, and lists would
+        // wait for ever.
+        if catch_unwind(delivering).is_err()
+            && let Some(event) = events.first()
+        {
+            error!(user = %inbox.user, conversation = %event.key, "an event could not be delivered");
+            // What is broken in these rows may break again: then only this inbox stays wrong.
+            let _ = catch_unwind(AssertUnwindSafe(|| inbox.mistrust(&event.key)));
         }
     }
     drop(permit);

@@ -6,7 +6,7 @@
 //! moved by their events. How conversations are asked is none of its business; [`Inbox::open`] is
 //! given what was found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Notify, watch};
 
-use self::rows::{Effect, Rows};
+use self::rows::{Effect, Rows, Standing};
 use crate::live::{Event, Session};
 use crate::message::{ConversationKey, Rejection, UserId};
 
@@ -25,10 +25,9 @@ pub mod rows;
 /// Sessions of one user at a time: every device of a person many times over, and a bound on what one
 /// account can hold.
 pub const SESSIONS_PER_USER_MAX: usize = 64;
-/// Conversations that could not be asked are asked again with the next look; more than so many are
-/// forgotten until the inbox is read anew.
-const UNKNOWN_MAX: usize = 1_024;
-
+/// Records whose events wait while an inbox is read, which takes milliseconds; the conversations of
+/// further ones are asked where they stand.
+const WAITING_MAX: usize = 4_096;
 /// The inbox of one user.
 #[derive(Debug)]
 pub struct Inbox {
@@ -39,6 +38,8 @@ pub struct Inbox {
     pub changed: Notify,
     /// What became of reading it: `None` until that is known.
     read: watch::Sender<Option<Result<(), Rejection>>>,
+    /// Held by whoever asks conversations how they stand: the others wait for the answers.
+    asking: tokio::sync::Mutex<()>,
     /// When it was last asked for, in seconds of the node's life.
     used_s: AtomicU32,
 }
@@ -48,15 +49,19 @@ struct Inner {
     stage: Stage,
     rows: Rows,
     sessions: Vec<Arc<Session>>,
-    /// Conversations that nobody could say how they stand.
+    /// Conversations that nobody could say how they stand; as the rows, bounded by those of the user.
     unknown: HashSet<Arc<ConversationKey>>,
+    /// Conversations being asked, and the events that come meanwhile; at most [`WAITING_MAX`] each.
+    asked: HashMap<Arc<ConversationKey>, Waiting>,
 }
+
+/// Events by record of the log.
+type Waiting = Vec<(u64, Vec<Arc<Event>>)>;
 
 #[derive(Debug)]
 enum Stage {
-    /// Being read. Events that come meanwhile wait: by record of the log, for at most the time of
-    /// reading.
-    Reading(Vec<(u64, Vec<Arc<Event>>)>),
+    /// Being read. Events that come meanwhile wait, by record of the log; at most [`WAITING_MAX`].
+    Reading(Waiting),
     /// The rows are true.
     Open,
     /// Not in the directory of inboxes any more: nobody looks at it.
@@ -70,9 +75,17 @@ impl Inbox {
             rows: Rows::new(user.clone()),
             sessions: Vec::new(),
             unknown: HashSet::new(),
+            asked: HashMap::new(),
         };
         let read = watch::Sender::new(None);
-        Self { user, inner: Mutex::new(inner), changed: Notify::new(), read, used_s: AtomicU32::new(now_s) }
+        Self {
+            user,
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            read,
+            asking: tokio::sync::Mutex::new(()),
+            used_s: AtomicU32::new(now_s),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -91,17 +104,21 @@ impl Inbox {
     pub fn open(&self, put: impl FnOnce(&mut Rows), unknown: impl IntoIterator<Item = Arc<ConversationKey>>) {
         let mut inner = self.inner();
         put(&mut inner.rows);
-        inner.unknown.extend(unknown.into_iter().take(UNKNOWN_MAX));
+        inner.unknown.extend(unknown);
         if let Stage::Reading(waiting) = std::mem::replace(&mut inner.stage, Stage::Open) {
             waiting.iter().for_each(|(lsn, events)| inner.take(*lsn, events));
         }
+        // Of those whose events did not all fit, what was read is old.
+        let Inner { rows, unknown, .. } = &mut *inner;
+        unknown.iter().for_each(|key| rows.remove(key));
         drop(inner);
         self.read.send_replace(Some(Ok(())));
     }
 
     /// It could not be read.
     fn give_up(&self, why: Rejection) {
-        self.inner().close();
+        // Nothing was put in yet; its conversations let go of it when the next inbox joins them.
+        let _ = self.inner().close();
         self.read.send_replace(Some(Err(why)));
     }
 
@@ -109,10 +126,24 @@ impl Inbox {
     pub fn deliver(&self, lsn: u64, events: &[Arc<Event>]) {
         let mut inner = self.inner();
         match &mut inner.stage {
-            Stage::Reading(waiting) => waiting.push((lsn, events.to_vec())),
+            Stage::Reading(waiting) if waiting.len() < WAITING_MAX => waiting.push((lsn, events.to_vec())),
+            Stage::Reading(_) => {
+                inner.unknown.extend(events.first().map(|event| event.key.clone()));
+            }
             Stage::Open => inner.take(lsn, events),
             Stage::Closed => return,
         }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Nobody knows what the rows have of a conversation: it is asked again, and the sessions are
+    /// behind.
+    pub fn mistrust(&self, key: &Arc<ConversationKey>) {
+        let mut inner = self.inner();
+        inner.rows.remove(key);
+        inner.unknown.insert(key.clone());
+        inner.sessions.iter().for_each(|session| session.fall_behind());
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -165,40 +196,77 @@ impl Inbox {
         matches!(self.inner().stage, Stage::Closed)
     }
 
-    /// Conversations that have to be asked how they stand.
-    pub fn take_unknown(&self) -> HashSet<Arc<ConversationKey>> {
-        std::mem::take(&mut self.inner().unknown)
+    /// Whether conversations have to be asked how they stand, or are being asked.
+    pub fn has_unknown(&self) -> bool {
+        let inner = self.inner();
+        !(inner.unknown.is_empty() && inner.asked.is_empty())
     }
 
-    /// They could not be asked now.
-    pub fn keep_unknown(&self, key: Arc<ConversationKey>) {
-        self.inner().note_unknown(key);
+    /// The turn to ask: from [`begin_asking`](Self::begin_asking) to [`settle`](Self::settle).
+    pub async fn turn_to_ask(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.asking.lock().await
+    }
+
+    /// Conversations that have to be asked how they stand; their events wait from here on.
+    pub fn begin_asking(&self) -> Vec<Arc<ConversationKey>> {
+        let mut inner = self.inner();
+        let unknown: Vec<_> = inner.unknown.drain().collect();
+        unknown.iter().for_each(|key| {
+            inner.asked.insert(key.clone(), Vec::new());
+        });
+        unknown
+    }
+
+    /// What a conversation answered: where it stands, or that the user is not in it. Everything up to
+    /// that record has been delivered. `Err`: it is to be asked again.
+    pub fn settle(&self, key: Arc<ConversationKey>, answer: Result<Option<Standing>, ()>) {
+        let mut inner = self.inner();
+        let waiting = inner.asked.remove(&key).unwrap_or_default();
+        let Ok(standing) = answer else {
+            inner.unknown.insert(key);
+            return;
+        };
+        inner.rows.remove(&key);
+        if let Some(standing) = standing {
+            inner.rows.put(key.clone(), standing);
+        }
+        // The sessions had them when they came.
+        for (lsn, events) in waiting {
+            inner.rows.apply(lsn, &events);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
     }
 }
 
 impl Inner {
     fn take(&mut self, lsn: u64, events: &[Arc<Event>]) {
-        match self.rows.apply(lsn, events) {
-            Effect::Nothing => return,
-            Effect::News => {}
-            Effect::Unknown => {
-                events.iter().take(1).for_each(|event| self.note_unknown(event.key.clone()));
+        let Some(first) = events.first() else { return };
+        match self.asked.get_mut(&first.key) {
+            Some(waiting) if waiting.len() < WAITING_MAX => waiting.push((lsn, events.to_vec())),
+            Some(_) => {
+                // What is being asked is old when it comes.
+                self.unknown.insert(first.key.clone());
             }
+            None => match self.rows.apply(lsn, events) {
+                Effect::Nothing => return,
+                Effect::News => {}
+                Effect::Unknown => {
+                    self.unknown.insert(first.key.clone());
+                }
+            },
         }
         for session in &self.sessions {
             events.iter().for_each(|event| session.push(event));
         }
     }
 
-    fn note_unknown(&mut self, key: Arc<ConversationKey>) {
-        if self.unknown.len() < UNKNOWN_MAX {
-            self.unknown.insert(key);
-        }
-    }
-
-    fn close(&mut self) {
+    /// Gives the conversations it knows. The rows stay for whoever is looking at them just now.
+    fn close(&mut self) -> Vec<Arc<ConversationKey>> {
         self.stage = Stage::Closed;
         self.sessions.clear();
+        let asked = std::mem::take(&mut self.asked).into_keys();
+        self.rows.keys().cloned().chain(self.unknown.drain()).chain(asked).collect()
     }
 }
 
@@ -243,26 +311,30 @@ impl Inboxes {
     }
 
     /// Takes those out of memory that have no session and were not asked for since `oldest_s`, and
-    /// beyond `bytes_max` the longest unused ones too. Returns them.
-    pub fn close_idle(&self, oldest_s: u32, bytes_max: u64) -> Vec<Arc<Inbox>> {
+    /// beyond `bytes_max` the longest unused ones too. Returns them with their conversations.
+    pub fn close_idle(&self, oldest_s: u32, bytes_max: u64) -> Vec<(Arc<Inbox>, Vec<Arc<ConversationKey>>)> {
         let oldest_s = oldest_s.max(self.newest_to_go(bytes_max).unwrap_or(0));
         let mut closed = Vec::new();
         self.by_user.retain(|_, inbox| {
-            let goes = inbox.used_s.load(Ordering::Relaxed) < oldest_s && inbox.close_if_alone();
-            if goes {
-                closed.push(inbox.clone());
+            if inbox.used_s.load(Ordering::Relaxed) >= oldest_s {
+                return true;
             }
-            !goes
+            let keys = inbox.close_if_alone();
+            let stays = keys.is_none();
+            closed.extend(keys.map(|keys| (inbox.clone(), keys)));
+            stays
         });
         closed
     }
 
     /// Over the limit: those used before this second go.
     fn newest_to_go(&self, bytes_max: u64) -> Option<u32> {
-        let usage = self.by_user.iter().map(|inbox| inbox.usage());
-        let mut usage: Vec<(u32, u64)> = usage.collect();
-        let total: u64 = usage.iter().map(|(_, bytes)| bytes).sum();
+        let all: Vec<_> = self.by_user.iter().map(|inbox| inbox.usage()).collect();
+        let total: u64 = all.iter().map(|(.., bytes)| bytes).sum();
         let mut excess = total.checked_sub(bytes_max).filter(|excess| *excess > 0)?;
+        // Whoever is connected stays.
+        let alone = all.into_iter().filter(|(online, ..)| !online);
+        let mut usage: Vec<(u32, u64)> = alone.map(|(_, used_s, bytes)| (used_s, bytes)).collect();
         usage.sort_unstable();
         for (used_s, bytes) in usage {
             excess = excess.saturating_sub(bytes);
@@ -275,19 +347,20 @@ impl Inboxes {
 }
 
 impl Inbox {
-    fn usage(&self) -> (u32, u64) {
-        (self.used_s.load(Ordering::Relaxed), self.inner().rows.bytes() as u64)
+    /// Whether its user is connected, when it was last asked for, and what it takes.
+    fn usage(&self) -> (bool, u32, u64) {
+        let inner = self.inner();
+        (!inner.sessions.is_empty(), self.used_s.load(Ordering::Relaxed), inner.rows.bytes() as u64)
     }
 
-    /// Closes it unless somebody is connected or waits for it.
-    fn close_if_alone(self: &Arc<Self>) -> bool {
+    /// Closes it unless somebody is connected or waits for it; gives its conversations.
+    fn close_if_alone(self: &Arc<Self>) -> Option<Vec<Arc<ConversationKey>>> {
         let mut inner = self.inner();
         let alone = inner.sessions.is_empty() && matches!(inner.stage, Stage::Open);
-        if alone {
-            inner.close();
-            // Whoever waits for a change looks again, into another inbox.
-            self.changed.notify_waiters();
-        }
-        alone
+        let keys = alone.then(|| inner.close());
+        drop(inner);
+        // Whoever waits for a change looks again, into another inbox.
+        self.changed.notify_waiters();
+        keys
     }
 }

@@ -110,13 +110,15 @@ pub struct Rows {
     /// Rows that moved since the order was put right, each once.
     moved: Vec<Arc<ConversationKey>>,
     total_unread: u64,
+    /// What the newest messages take that are kept beside the rows.
+    last_bytes: usize,
 }
 
 impl Rows {
     /// No conversations.
     pub fn new(user: UserId) -> Self {
         let (by_key, order) = (HashMap::new(), BTreeSet::new());
-        Self { user, by_key, order, moved: Vec::new(), total_unread: 0 }
+        Self { user, by_key, order, moved: Vec::new(), total_unread: 0, last_bytes: 0 }
     }
 
     /// Unread messages of all conversations together.
@@ -128,7 +130,7 @@ impl Rows {
     pub fn bytes(&self) -> usize {
         /// A row, its place in the order and the key: two short ids.
         const ROW_BYTES: usize = size_of::<Row>() + size_of::<Place>() + 160;
-        self.by_key.len() * ROW_BYTES
+        self.by_key.len() * ROW_BYTES + self.last_bytes
     }
 
     /// Where a conversation stands.
@@ -154,9 +156,11 @@ impl Rows {
         self.by_key.insert(key, Row { standing, last: None, place, moved: false });
     }
 
-    fn remove(&mut self, key: &ConversationKey) {
+    /// Takes a conversation out.
+    pub fn remove(&mut self, key: &ConversationKey) {
         let Some(row) = self.by_key.remove(key) else { return };
         self.total_unread -= u64::from(row.standing.unread);
+        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
         self.order.remove(&row.place);
     }
 
@@ -165,14 +169,16 @@ impl Rows {
         let Some(first) = events.first() else { return Effect::Nothing };
         match self.by_key.get(&*first.key) {
             Some(row) if lsn <= row.standing.lsn => return Effect::Nothing,
+            Some(row) if !row.standing.is_continued_by(first) => {
+                self.remove(&first.key);
+                return Effect::Unknown;
+            }
             Some(_) => {}
             None => {
                 let Some(standing) = self.begin(events) else { return self.missing(first) };
                 self.put(first.key.clone(), Standing { lsn, ..standing });
-                if let (Content::Message(message), Some(row)) =
-                    (&first.content, self.by_key.get_mut(&*first.key))
-                {
-                    row.last = Last::keep(message.clone(), 0);
+                if let Content::Message(message) = &first.content {
+                    self.set_last(&first.key, Last::keep(message.clone(), 0));
                 }
                 return Effect::News;
             }
@@ -225,6 +231,7 @@ impl Rows {
         let Some(row) = self.by_key.get_mut(&*event.key) else { return };
         let standing = &mut row.standing;
         let unread_before = u64::from(standing.unread);
+        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
         (standing.lsn, standing.messages, standing.recalls) = (lsn, event.messages, event.recalls);
         match &event.content {
             Content::Message(message) => {
@@ -253,6 +260,7 @@ impl Rows {
             Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
         }
         self.total_unread = self.total_unread - unread_before + u64::from(standing.unread);
+        self.last_bytes += row.last.as_ref().map_or(0, Last::bytes);
     }
 
     /// At most `count` conversations behind `cursor`, newest first, and the cursor behind them if
@@ -298,16 +306,28 @@ impl Rows {
         }
     }
 
-    /// Keeps the newest message for the next list, if it still is the newest one.
-    pub fn keep_last(&mut self, key: &ConversationKey, message: OwnedMessage, recall_index: u32) {
-        let Some(row) = self.by_key.get_mut(key) else { return };
-        if row.standing.messages == message.msg_index && row.last.is_none() {
-            row.last = Last::keep(Arc::new(message), recall_index);
+    /// Keeps the newest message for the next list, unless the row has moved since it stood at `lsn`:
+    /// the message may have been recalled since it was read.
+    pub fn keep_last(&mut self, key: &ConversationKey, lsn: u64, message: OwnedMessage, recall_index: u32) {
+        let Some(Standing { lsn: stands_at, messages, .. }) = self.get(key) else { return };
+        if *stands_at == lsn && *messages == message.msg_index {
+            self.set_last(key, Last::keep(Arc::new(message), recall_index));
         }
+    }
+
+    fn set_last(&mut self, key: &ConversationKey, last: Option<Last>) {
+        let Some(row) = self.by_key.get_mut(key) else { return };
+        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
+        self.last_bytes += last.as_ref().map_or(0, Last::bytes);
+        row.last = last;
     }
 }
 
 impl Last {
+    fn bytes(&self) -> usize {
+        size_of::<OwnedMessage>() + self.message.msg.len() + self.message.extra.len()
+    }
+
     fn keep(message: Arc<OwnedMessage>, recall_index: u32) -> Option<Self> {
         let text_bytes = message.msg.len() + message.extra.len();
         (text_bytes <= LAST_TEXT_BYTES_MAX).then_some(Self { message, recall_index })
@@ -324,6 +344,14 @@ impl Last {
 }
 
 impl Standing {
+    /// Whether no message is missing between: to count across a gap would be wrong for good.
+    fn is_continued_by(&self, event: &Event) -> bool {
+        match &event.content {
+            Content::Message(message) => message.msg_index == self.messages.saturating_add(1),
+            _ => true,
+        }
+    }
+
     /// As a client sees it.
     pub fn to_chat(&self, key: &ConversationKey, user: &UserId) -> Chat {
         Chat {

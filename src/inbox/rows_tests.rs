@@ -230,3 +230,32 @@ proptest! {
         prop_assert!(ages.is_sorted_by(|a, b| a >= b));
     }
 }
+
+#[test]
+fn a_message_that_was_read_before_its_recall_is_not_kept_behind_it() {
+    let (key, mut rows) = (pair("bob"), Rows::new(user("me")));
+    let standing = Standing { lsn: 5, messages: 1, recalls: 0, read_cursor: 0, unread: 1, timestamp_ns: 1 };
+    rows.put(key.clone(), standing);
+    let content = Content::Recall { msg_index: 1, recall_index: 1, by: user("bob") };
+    rows.apply(6, &[event(&key, 1, 1, content)]);
+    let read = || OwnedMessage {
+        msg_index: 1,
+        sender: user("bob"),
+        timestamp_ns: 1,
+        msg: "regretted".into(),
+        extra: "".into(),
+    };
+    rows.keep_last(&key, 5, read(), 0);
+    assert_eq!(rows.page(None, 1).0[0].2, None);
+    // The control: while the row has not moved, it is.
+    rows.keep_last(&key, 6, read(), 1);
+    assert!(rows.page(None, 1).0[0].2.is_some());
+}
+
+#[test]
+fn nothing_is_counted_across_a_gap() {
+    let (key, mut rows) = (pair("bob"), Rows::new(user("me")));
+    rows.apply(1, &[message(&key, 1, "bob", 1)]);
+    assert_eq!(rows.apply(3, &[message(&key, 3, "bob", 3)]), Effect::Unknown);
+    assert_eq!((rows.get(&key), rows.total_unread()), (None, 0));
+}

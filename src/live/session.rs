@@ -89,6 +89,19 @@ impl Session {
         }
     }
 
+    /// Nobody knows any more what the connection lacks: it is behind in everything.
+    pub fn fall_behind(&self) {
+        let waker = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            (queue.events, queue.bytes) = (VecDeque::new(), 0);
+            queue.behind = Some(Behind::Everything);
+            queue.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Takes what is there: `Some` says how far the connection is behind, and goes before everything
     /// else; `None` comes with at least one event in `into`, and stops soon after `bytes_max` bytes of
     /// them. Pending, and woken by the next push, when there is nothing.
@@ -353,6 +366,22 @@ mod tests {
                 other => panic!("{other:?} was not pushed"),
             }
         }
+    }
+
+    #[test]
+    fn who_falls_behind_hears_of_that_before_anything_newer() {
+        let session = Session::new(Limits::default());
+        session.push(&message(0, 1, 0, 1));
+        session.fall_behind();
+        session.push(&message(0, 2, 0, 1));
+        let (mut events, mut cx) = (Vec::new(), Context::from_waker(Waker::noop()));
+        assert_eq!(
+            session.poll_take(&mut cx, &mut events, usize::MAX),
+            Poll::Ready(Some(Behind::Everything))
+        );
+        session.push(&message(0, 3, 0, 1));
+        assert_eq!(session.poll_take(&mut cx, &mut events, usize::MAX), Poll::Ready(None));
+        assert_eq!(events.len(), 1);
     }
 
     proptest! {

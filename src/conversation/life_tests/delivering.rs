@@ -164,3 +164,19 @@ async fn a_cold_conversation_wakes_up_with_its_listeners() {
     assert!(matches!(recalled[0].content, Content::Recall { msg_index: 1, recall_index: 1, .. }));
     life.stop().await;
 }
+
+/// The actor is there before anybody looks, and the conversation begins after somebody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_reaches_who_began_to_look_after_the_actor_started() {
+    let life = Life::begin(&Simulated::new(1));
+    let entered = life.directory().escort(&key("ann", &to("ben"))).expect("it is not refused");
+    let ben = session();
+    let (_attached, chats) = life.conversations().attach(&user("ben"), ben.clone(), 10).await.unwrap();
+    assert_eq!(chats, []);
+    drop(entered);
+    life.send("ann", &to("ben"), "hello").await;
+    assert_eq!(indices_of(&take(&ben).await), [1]);
+    let list = life.conversations().list(&user("ben"), "", 10).await.unwrap();
+    assert_eq!((list.chats.len(), list.total_unread), (1, 1));
+    life.stop().await;
+}

@@ -184,8 +184,7 @@ async fn list(life: &Life, who: &str, count: u32) -> (BTreeMap<ConversationKey, 
 async fn forget(life: &Life) {
     eventually("answered calls are over", || life.conversations().in_flight() == 0).await;
     let shared = &life.conversations().shared;
-    for inbox in shared.context.inboxes.close_idle(u32::MAX, u64::MAX) {
-        let keys = inbox.with_rows(|rows| rows.keys().cloned().collect::<Vec<_>>());
+    for (inbox, keys) in shared.context.inboxes.close_idle(u32::MAX, u64::MAX) {
         keys.iter().for_each(|key| life.directory().part(key, &inbox));
     }
     let idle_only = Passivation { idle_after: Duration::from_secs(1), memory_bytes_max: u64::MAX };
