@@ -1,3 +1,4 @@
+use std::slice::from_ref;
 use std::task::{Context, Poll, Waker};
 
 use super::delivery::{Deliveries, Delivery};
@@ -57,7 +58,7 @@ fn take(session: &Session) -> (Vec<u32>, Vec<u32>) {
 
 /// Asks the one conversation, which answers this; `meanwhile` happens in between.
 fn ask(inbox: &Inbox, key: &Arc<ConversationKey>, answer: Option<Standing>, meanwhile: impl FnOnce()) {
-    assert_eq!(inbox.begin_asking(), [key.clone()]);
+    assert_eq!(inbox.begin_asking(), from_ref(key));
     meanwhile();
     inbox.settle(key.clone(), Ok(answer));
 }
@@ -99,7 +100,7 @@ fn a_session_is_told_where_an_unknown_conversation_stands_before_its_events() {
 fn who_asked_and_never_settled_leaves_the_conversation_to_be_asked_again() {
     let key = group();
     let inbox = inbox_without(&key);
-    assert_eq!(inbox.begin_asking(), [key.clone()]);
+    assert_eq!(inbox.begin_asking(), from_ref(&key));
     ask(&inbox, &key, Some(standing(1, 1, 1)), || ());
     assert_eq!((inbox.with_rows(|rows| rows.total_unread()), inbox.has_unknown()), (1, false));
 }

@@ -92,7 +92,8 @@ fn one_bad_cursor_does_not_fail_the_others() {
 
 #[test]
 fn what_is_named_twice_is_replayed_once() {
-    let (alice, bob) = shared_server().strangers();
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
     bob.with(&alice.user).send("hi");
     let mut stream = alice.stream();
     let result = stream.call("resume", &json!({"cursors": vec![cursor(&bob.user, "user", 0, 0); 100]}));
