@@ -4,6 +4,7 @@
 //! of people, and by asking the conversations of which that cannot be the last word. A conversation
 //! that nobody touches is not touched here either, except for the newest message that a list shows.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -100,11 +101,11 @@ impl Conversations {
             }
             let (moved, more) = inbox.with_rows(|rows| moved_past(&sync.positions, caller, rows));
             let over = Instant::now() >= deadline || *draining.borrow() || draining.has_changed().is_err();
-            if !moved.is_empty() || over {
-                let chats = moved.into_iter().map(|moved| self.delta(caller, moved, sync.count));
-                let chats: Vec<_> = stream::iter(chats).buffered(ASKED_AT_A_TIME).collect().await;
-                let chats = chats.into_iter().collect::<Result<Vec<_>, _>>()?;
-                let mut chats: Vec<_> = chats.into_iter().flatten().collect();
+            let chats = moved.into_iter().map(|moved| self.delta(caller, moved, sync.count));
+            let chats: Vec<_> = stream::iter(chats).buffered(ASKED_AT_A_TIME).collect().await;
+            let chats = chats.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let mut chats: Vec<_> = chats.into_iter().flatten().collect();
+            if !chats.is_empty() || more || over {
                 // The pages may be ahead of the rows by what has just become durable.
                 self.shared.context.deliveries.caught_up().await;
                 chats.iter_mut().for_each(|delta| refresh(&mut delta.chat, &inbox));
@@ -118,7 +119,8 @@ impl Conversations {
         }
     }
 
-    /// What a client lacks of one conversation; `None` when the caller has just left it.
+    /// What a client lacks of one conversation; `None` when the caller has just left it, or it is refused because it
+    /// is damaged: the others can be synced all the same.
     async fn delta(&self, caller: &UserId, moved: Moved, count: u32) -> Result<Option<ChatDelta>, Rejection> {
         let Moved { key, standing, from } = moved;
         let chat = standing.to_chat(&key, caller);
@@ -134,7 +136,9 @@ impl Conversations {
         };
         let page = match self.pull_now(caller, &chat.at, &pull).await {
             Ok(page) => page,
-            Err(Rejection::Forbidden(_) | Rejection::NoSuchGroup) => return Ok(None),
+            Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {
+                return Ok(None);
+            }
             Err(why) => return Err(why),
         };
         let last_message = page.messages().last().map_or(u32::MAX, |message| message.msg_index);
@@ -172,10 +176,17 @@ impl Conversations {
     /// it is not said.
     pub async fn online(&self, caller: &UserId, users: &[UserId]) -> Result<Vec<bool>, Rejection> {
         let inbox = self.inbox(caller).await?;
-        Ok(users.iter().map(|user| self.is_online_for(&inbox, user)).collect())
+        // Made once, for the first who is connected and no partner: it may be long.
+        let groups = LazyCell::new(|| inbox.with_rows(|rows| groups_of(rows.keys())));
+        Ok(users.iter().map(|user| self.is_online_for(&inbox, || &groups, user)).collect())
     }
 
-    fn is_online_for(&self, inbox: &Inbox, user: &UserId) -> bool {
+    fn is_online_for<'a>(
+        &self,
+        inbox: &Inbox,
+        groups: impl FnOnce() -> &'a HashSet<Arc<ConversationKey>>,
+        user: &UserId,
+    ) -> bool {
         let Some(other) = self.inboxes().get(user.as_str()).filter(|other| other.is_online()) else {
             return false;
         };
@@ -186,7 +197,8 @@ impl Conversations {
         if inbox.with_rows(|rows| rows.get(&pair).is_some()) {
             return true;
         }
-        let groups = inbox.with_rows(|rows| groups_of(rows.keys()));
+        // Before the other's rows are looked at: one inbox is locked at a time.
+        let groups = groups();
         other.with_rows(|rows| groups.iter().any(|group| rows.get(group).is_some()))
     }
 

@@ -130,7 +130,7 @@ pub struct Started {
     /// The handle for the edge.
     pub conversations: Conversations,
     log: Arc<Wal<Ticket>>,
-    publisher: Arc<Publisher>,
+    pub(super) publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
     /// `None` when it is off.

@@ -53,6 +53,9 @@ struct Inner {
     unknown: HashSet<Arc<ConversationKey>>,
     /// Conversations being asked, and the events that come meanwhile; at most [`WAITING_MAX`] each.
     asked: HashMap<Arc<ConversationKey>, Waiting>,
+    /// Of those, the ones that some session's hello could not name: its first event of them has to say where they
+    /// stand.
+    untold: HashSet<Arc<ConversationKey>>,
 }
 
 /// Events by record of the log.
@@ -76,6 +79,7 @@ impl Inbox {
             sessions: Vec::new(),
             unknown: HashSet::new(),
             asked: HashMap::new(),
+            untold: HashSet::new(),
         };
         let read = watch::Sender::new(None);
         Self {
@@ -176,7 +180,12 @@ impl Inbox {
         if matches!(inner.stage, Stage::Closed) {
             return Err(Rejection::Overloaded);
         }
-        inner.sessions.push(session.clone());
+        let Inner { sessions, untold, unknown, asked, .. } = &mut *inner;
+        if sessions.is_empty() {
+            untold.clear();
+        }
+        sessions.push(session.clone());
+        untold.extend(unknown.iter().chain(asked.keys()).cloned());
         Ok(look(&mut inner.rows))
     }
 
@@ -210,11 +219,13 @@ impl Inbox {
     /// Conversations that have to be asked how they stand; their events wait from here on.
     pub fn begin_asking(&self) -> Vec<Arc<ConversationKey>> {
         let mut inner = self.inner();
-        let unknown: Vec<_> = inner.unknown.drain().collect();
+        // Those that whoever had the turn before never settled are asked anew.
+        let left = std::mem::take(&mut inner.asked).into_keys();
+        let unknown: HashSet<_> = inner.unknown.drain().chain(left).collect();
         unknown.iter().for_each(|key| {
             inner.asked.insert(key.clone(), Vec::new());
         });
-        unknown
+        unknown.into_iter().collect()
     }
 
     /// What a conversation answered: where it stands, or that the user is not in it. Everything up to
@@ -255,6 +266,10 @@ impl Inner {
                     self.unknown.insert(first.key.clone());
                 }
             },
+        }
+        if !self.untold.is_empty() && self.untold.remove(&first.key) {
+            // Some have nothing that these events could follow.
+            return self.sessions.iter().for_each(|session| session.push_behind(events));
         }
         for session in &self.sessions {
             events.iter().for_each(|event| session.push(event));
@@ -364,3 +379,6 @@ impl Inbox {
         keys
     }
 }
+
+#[cfg(test)]
+mod tests;

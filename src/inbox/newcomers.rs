@@ -20,8 +20,9 @@ pub struct Newcomers {
 #[derive(Debug, Default)]
 struct Inner {
     generation: Generation,
-    /// Bounded by the log between two checkpoints.
-    by_user: HashMap<UserId, Vec<(Generation, Arc<ConversationKey>)>>,
+    /// Each conversation of a user once, however often a record that the log refuses is tried again: so bounded by the
+    /// log between two checkpoints and the conversations in memory.
+    by_user: HashMap<UserId, HashMap<Arc<ConversationKey>, Generation>>,
 }
 
 impl Newcomers {
@@ -35,7 +36,7 @@ impl Newcomers {
         let mut inner = self.lock();
         let generation = inner.generation;
         for user in users {
-            inner.by_user.entry(user.clone()).or_default().push((generation, key.clone()));
+            inner.by_user.entry(user.clone()).or_default().insert(key.clone(), generation);
         }
     }
 
@@ -43,7 +44,7 @@ impl Newcomers {
     pub fn of(&self, user: &UserId) -> Vec<Arc<ConversationKey>> {
         let inner = self.lock();
         let entries = inner.by_user.get(user).into_iter().flatten();
-        entries.map(|(_, key)| key.clone()).collect()
+        entries.map(|(key, _)| key.clone()).collect()
     }
 
     /// A checkpoint begins: what was noted so far is in the list of changed conversations that it
@@ -57,7 +58,7 @@ impl Newcomers {
     /// The packs have every conversation that was noted up to `sealed`, but those in `failed`.
     pub fn forget(&self, sealed: Generation, failed: &BTreeSet<ConversationKey>) {
         self.lock().by_user.retain(|_, entries| {
-            entries.retain(|(generation, key)| *generation > sealed || failed.contains(&**key));
+            entries.retain(|key, generation| *generation > sealed || failed.contains(&**key));
             !entries.is_empty()
         });
     }
@@ -84,10 +85,24 @@ mod tests {
         newcomers.note([&alice], &pair("alice", "dave"));
         let failed = BTreeSet::from([(*pair("alice", "carol")).clone()]);
         newcomers.forget(sealed, &failed);
-        assert_eq!(newcomers.of(&alice), [pair("alice", "carol"), pair("alice", "dave")]);
+        let left: BTreeSet<_> = newcomers.of(&alice).into_iter().collect();
+        assert_eq!(left, BTreeSet::from([pair("alice", "carol"), pair("alice", "dave")]));
         let sealed = newcomers.seal();
         newcomers.forget(sealed, &BTreeSet::new());
         assert_eq!(newcomers.of(&alice), []);
         assert!(newcomers.lock().by_user.is_empty());
+    }
+
+    #[test]
+    fn who_tries_again_and_again_takes_one_entry_that_stays_as_long_as_the_last_try() {
+        let (newcomers, alice) = (Newcomers::default(), user("alice"));
+        let pair = pair("alice", "bob");
+        newcomers.note([&alice], &pair);
+        let sealed = newcomers.seal();
+        for _ in 0..100 {
+            newcomers.note([&alice], &pair);
+        }
+        newcomers.forget(sealed, &BTreeSet::new());
+        assert_eq!(newcomers.of(&alice), [pair]);
     }
 }

@@ -79,22 +79,33 @@ impl Session {
     /// it, and this event, becomes one "behind". Called in the order of the log, by one task at a time
     /// for each conversation.
     pub fn push(&self, event: &Arc<Event>) {
-        let waker = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push(event, &self.limits);
-            queue.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.change(|queue| queue.push(event, &self.limits));
     }
 
     /// Nobody knows any more what the connection lacks: it is behind in everything.
     pub fn fall_behind(&self) {
-        let waker = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change(|queue| {
             (queue.events, queue.bytes) = (VecDeque::new(), 0);
             queue.behind = Some(Behind::Everything);
+        });
+    }
+
+    /// Events of a conversation of which the connection was told nothing yet: where it stands with them, and
+    /// everything that waits, becomes one "behind".
+    pub fn push_behind(&self, events: &[Arc<Event>]) {
+        self.change(|queue| {
+            events.iter().for_each(|event| queue.push(event, &self.limits));
+            if queue.behind.is_none() {
+                queue.collapse(self.limits.behind_max);
+            }
+        });
+    }
+
+    /// Changes the queue and wakes the connection.
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let waker = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut queue);
             queue.waker.take()
         };
         if let Some(waker) = waker {

@@ -159,6 +159,40 @@ fn a_message_that_is_not_finished_has_its_time() {
 }
 
 #[test]
+fn a_ping_in_two_pieces_is_no_message_that_is_late() {
+    let server = TestServer::start_with(&["--body-timeout", "300ms"]);
+    let mut stream = server.client("alice").stream();
+    let ping = frame(FIN | PING, b"hello?");
+    stream.tcp().write_all(&ping[..3]).expect("the server reads");
+    stream.read_for(Duration::from_millis(50));
+    stream.tcp().write_all(&ping[3..]).expect("the server reads");
+    stream.read_for(Duration::from_millis(800));
+    stream.call("list", &json!({}));
+    // Control: half a ping is late.
+    stream.tcp().write_all(&ping[..3]).expect("the server reads");
+    assert_eq!(stream.close_code(), Some(4408));
+}
+
+#[test]
+fn behind_the_answer_to_a_close_comes_nothing() {
+    let server = shared_server();
+    let mut stream = server.client(&fresh("alice")).stream();
+    // Each has its answer at once.
+    let pull = json!({"id": 1, "method": "pull", "params": {"target": "nobody", "target_type": "user",
+        "direction": "after", "start_msg_index": 1, "count": 50}});
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        bytes.extend(frame(FIN | TEXT, pull.to_string().as_bytes()));
+    }
+    bytes.extend(frame(FIN | CLOSE, &1000_u16.to_be_bytes()));
+    stream.tcp().write_all(&bytes).expect("the server reads");
+    let mut answers = Vec::new();
+    stream.tcp().read_to_end(&mut answers).expect("the server closes");
+    let close = [FIN | CLOSE, 2, (1000_u16 >> 8) as u8, 1000_u16 as u8];
+    assert!(answers.ends_with(&close), "{}", String::from_utf8_lossy(&answers));
+}
+
+#[test]
 fn nonsense_in_texts_is_answered_and_the_stream_goes_on() {
     let server = shared_server();
     let mut stream = server.client(&fresh("alice")).stream();

@@ -91,6 +91,16 @@ fn one_bad_cursor_does_not_fail_the_others() {
 }
 
 #[test]
+fn what_is_named_twice_is_replayed_once() {
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
+    bob.with(&alice.user).send("hi");
+    let mut stream = alice.stream();
+    let result = stream.call("resume", &json!({"cursors": vec![cursor(&bob.user, "user", 0, 0); 100]}));
+    assert_eq!((&result["resumed"], stream.events_so_far().len()), (&json!(1), 1), "{result}");
+}
+
+#[test]
 fn who_missed_too_much_is_behind() {
     let server = shared_server();
     let (alice, bob) = server.strangers();

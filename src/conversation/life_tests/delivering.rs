@@ -8,7 +8,7 @@ use super::*;
 use crate::live::{Behind, Content, Event, GroupAction, Limits, Session};
 use crate::message::Chat;
 
-fn session() -> Arc<Session> {
+pub(super) fn session() -> Arc<Session> {
     let no_limits = Limits { events_max: usize::MAX, bytes_max: usize::MAX, behind_max: usize::MAX };
     Arc::new(Session::new(no_limits))
 }
@@ -22,7 +22,7 @@ async fn take(session: &Session) -> Vec<Arc<Event>> {
 }
 
 /// Those that wait now, or none.
-async fn taken(session: &Session) -> Vec<Arc<Event>> {
+pub(super) async fn taken(session: &Session) -> Vec<Arc<Event>> {
     let mut events = Vec::new();
     poll_fn(|cx| {
         let _ = session.poll_take(cx, &mut events, usize::MAX);
@@ -32,7 +32,7 @@ async fn taken(session: &Session) -> Vec<Arc<Event>> {
     events
 }
 
-fn indices_of(events: &[Arc<Event>]) -> Vec<u32> {
+pub(super) fn indices_of(events: &[Arc<Event>]) -> Vec<u32> {
     let index = |event: &Arc<Event>| match &event.content {
         Content::Message(message) => Some(message.msg_index),
         _ => None,

@@ -27,6 +27,7 @@ mod faults;
 mod listing;
 mod loading;
 mod merging;
+mod mishaps;
 mod paging;
 mod passivating;
 mod people;

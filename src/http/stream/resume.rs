@@ -4,7 +4,7 @@
 //! conversation stood, and history and live events meet without a hole or a repeat. The connection
 //! holds live events back until the replay is over; they wait in the session, within its limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,12 @@ pub(super) async fn replay(
         start.chats.iter().map(|(at, msg_index, recall_index)| (at, (*msg_index, *recall_index))).collect();
     let replay = Replay { edge: &edge, caller: &caller, frames };
     let mut resumed = Resumed { resumed: 0, errors: Vec::new() };
+    let mut replayed = HashSet::new();
     for position in positions {
+        // Named twice is replayed once: one small frame must not ask for the same thousand messages many times.
+        if !replayed.insert(position.at.clone()) {
+            continue;
+        }
         let end = ends.get(&position.at).copied();
         let outcome = match end {
             Some(end) => replay.chat(&position, end).await,

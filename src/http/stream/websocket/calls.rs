@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Opened, PAGES_MAX, RESUMED_BYTES, Resuming, Socket};
+use super::{Opened, PAGES_MAX, Phase, RESUMED_BYTES, Resuming, Socket};
 use crate::http::failure::Failure;
 use crate::http::stream::call::{self, Call, Refused};
 use crate::http::stream::resume::{Replayed, Resumed, replay};
@@ -66,13 +66,15 @@ impl Socket {
 
     /// Gives the calls in flight their turn, in the order in which they came, and takes what they
     /// answer. A call gets its first turn in the round in which it came, and a send takes its place in
-    /// its conversation then: so the sends of one socket keep their order.
+    /// its conversation then: so the sends of one socket keep their order. So does what came in front of a close; but
+    /// behind the close frame nothing is answered (RFC 6455, 5.5.1).
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
+        let may_answer = !matches!(self.phase, Phase::Farewell { .. });
         while !self.out.is_full() {
             let Poll::Ready(Some((bytes, frame))) = Pin::new(&mut self.calls).poll_next(cx) else { break };
             self.call_bytes -= bytes;
-            if let Some(frame) = frame {
+            if let Some(frame) = frame.filter(|_| may_answer) {
                 self.out.push(frame);
             }
             moved = true;

@@ -11,7 +11,7 @@ use tungstenite::error::{CapacityError, Error, ProtocolError};
 
 use super::{
     BAD_FRAME, CALL_BYTES_MAX, CALLS_MAX, NO_MEMORY, NOT_TEXT, NOT_UTF8, Outgoing, PINGS_MAX, Phase, Socket,
-    TOO_LARGE, TOO_MANY_PINGS,
+    TOO_LARGE, TOO_MANY_PINGS, Unfinished,
 };
 use crate::http::body::SMALL_BYTES;
 use crate::http::wire::Wire;
@@ -55,6 +55,10 @@ impl Socket {
             }
             Message::Ping(payload) | Message::Pong(payload) => {
                 self.unfinished.bytes = self.unfinished.bytes.saturating_sub(payload.len() + CONTROL_BYTES);
+                if self.unfinished.bytes == 0 {
+                    // It came in pieces, and nothing of a message with it.
+                    self.unfinished = Unfinished::default();
+                }
                 self.pings += 1;
                 if self.pings > PINGS_MAX {
                     self.farewell(TOO_MANY_PINGS);
