@@ -98,14 +98,28 @@ fn bring_back(life: &Life, dead: &DurableHead) {
     life.directory().release(dead);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// Keeps the runtime's only worker busy until the sender is dropped: no actor gets on meanwhile.
+async fn occupy_the_worker() -> std::sync::mpsc::Sender<()> {
+    let (release, released) = std::sync::mpsc::channel();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        began.send(()).expect("the test waits for it");
+        released.recv().expect_err("only dropped");
+    });
+    begun.await.expect("it runs");
+    release
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_caller_who_goes_away_takes_no_conversation_out_of_the_list() {
     let (life, dead) = with_a_dead_actor().await;
     assert_eq!(listed(&life, "ben").await, [], "it is refused");
     bring_back(&life, &dead);
     // It has to be read from the disk before it can say where it stands.
     let ben = user("ben");
+    let release = occupy_the_worker().await;
     drop(cast(life.conversations().list(&ben, "", 50)).await);
+    drop(release);
     assert_eq!(listed(&life, "ben").await, [(to("ann"), 2, 2)]);
     life.stop().await;
 }
