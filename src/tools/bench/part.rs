@@ -172,8 +172,8 @@ impl Part {
         let tally = Rc::new(RefCell::new(Tally::default()));
         let mut clients = JoinSet::new();
         for (place, connection) in open {
-            let timer =
-                Timer::new().map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
+            let timer = run.schedule.is_open().then(Timer::new).transpose();
+            let timer = timer.map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
             let client = Client::new(place, connection, timer, self.clone(), run.clone(), tally.clone());
             clients.spawn_local(client.drive());
         }
