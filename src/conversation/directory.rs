@@ -209,7 +209,7 @@ impl Directory {
             true => Origin::Archive,
             false => Origin::New,
         };
-        let head = Arc::new(DurableHead::new(Arc::new(key.clone())));
+        let head = Arc::new(DurableHead::new(Arc::new(key.clone()), self.admission.clone()));
         let start = Start { context: self.context.clone(), head: head.clone(), origin };
         let _inside = self.runtime.enter();
         let (actor, _join) = ActorRuntime::spawn_instant(None, Conversation, start)
@@ -242,7 +242,7 @@ impl Directory {
         match self.slots.entry(key.clone()) {
             Entry::Occupied(slot) => matches!(slot.get(), Slot::Quarantined(_)),
             Entry::Vacant(slot) => {
-                let head = DurableHead::new(Arc::new(key.clone()));
+                let head = DurableHead::new(Arc::new(key.clone()), self.admission.clone());
                 head.mark_damaged();
                 slot.insert(Slot::Quarantined(Arc::new(head)));
                 self.refused.fetch_add(1, Ordering::Relaxed);
