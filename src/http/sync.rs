@@ -404,6 +404,8 @@ pub(super) async fn online(
 }
 
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::message::GroupId;
