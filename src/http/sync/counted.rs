@@ -14,7 +14,7 @@ fn chat(number: u32, text: &str) -> (Chat, Page) {
     let sender = UserId::parse(&format!("peer-{number:05}")).expect("a valid id");
     let mut page = Page::new(1, 0, 1);
     page.push(
-        sender.clone(),
+        &sender,
         MessageView {
             msg_index: 1,
             recall_index: 0,
