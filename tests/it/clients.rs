@@ -5,8 +5,6 @@
 #![allow(clippy::print_stdout, reason = "how to repeat a run")]
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chinwag::client::{Begin, Client, Error, Event, EventStream, Positions};
@@ -314,14 +312,14 @@ async fn read(
 }
 
 /// Sends to the group and to the other in turn, and takes some of it back.
-async fn write(client: Client, other: &'static str, sent: Arc<AtomicU32>) {
+async fn write(client: Client, other: &'static str, sent: watch::Sender<u32>) {
     for number in 0..60_u32 {
         let at = if number % 2 == 0 { to_group("friends") } else { to_user(other) };
         let receipt = client.send(&at, &format!("text {number}")).await.expect("sent");
         if number % 5 == 0 {
             client.recall(&at, receipt.msg_index).await.expect("recalled");
         }
-        sent.fetch_add(1, Ordering::Relaxed);
+        sent.send_modify(|sent| *sent += 1);
     }
 }
 
@@ -342,9 +340,10 @@ async fn over_lines_that_break_and_servers_that_die_each_reader_sees_1_to_n_once
     let alice = client_of(&server, "alice");
     alice.create_group(Some(&group), "Friends", &[user("bob"), user("carol")]).await.expect("a group");
 
-    let sent = Arc::new(AtomicU32::new(0));
+    let (sent, mut sent_so_far) = watch::channel(0);
     let writers = [("alice", "bob"), ("bob", "alice")]
         .map(|(who, other)| tokio::spawn(write(client(who), other, sent.clone())));
+    drop(sent);
     let (tell, ends) = watch::channel(None);
     let (tell_carol, ends_of_carol) = watch::channel(None);
     let (tell_bob, ends_of_bob) = watch::channel(None);
@@ -355,9 +354,7 @@ async fn over_lines_that_break_and_servers_that_die_each_reader_sees_1_to_n_once
         tokio::spawn(read("carol, who forgets", client("carol"), ends_of_carol, Some(seed ^ 1))),
     ];
     for life in 1..=3 {
-        while sent.load(Ordering::Relaxed) < life * 30 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        sent_so_far.wait_for(|sent| *sent >= life * 30).await.expect("the writers go on");
         tokio::task::block_in_place(|| {
             server.kill();
             server.start_again();
