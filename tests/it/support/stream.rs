@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -31,9 +31,15 @@ impl Unbroken {
 
 impl Read for Unbroken {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (started, most) = (Instant::now(), self.0.read_timeout()?);
         loop {
             match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // Its time-out has begun anew.
+                    if most.is_some_and(|most| started.elapsed() >= most) {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                }
                 read => return read,
             }
         }
