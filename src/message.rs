@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use crate::config::limits::ID_BYTES_MAX;
 
+mod page;
+
+pub(crate) use self::page::Placed;
+pub use self::page::{MessageView, Page};
+
 /// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
@@ -189,105 +194,6 @@ pub struct Pull {
     pub count: u32,
     /// How long an `After` pull that would be empty may wait for something. Zero: not at all.
     pub wait: Duration,
-}
-
-/// One message of a [`Page`]. `msg` and `extra` are empty once it is recalled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MessageView<'a> {
-    /// Dense per conversation, from 1.
-    pub msg_index: u32,
-    /// The recall that took it back; 0 for none.
-    pub recall_index: u32,
-    /// The text.
-    pub msg: &'a str,
-    /// What the app attached.
-    pub extra: &'a str,
-    /// Unix time in nanoseconds.
-    pub timestamp_ns: u64,
-    /// Who sent it.
-    pub sender: &'a str,
-}
-
-/// A page of durable history: what a pull answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    rows: Vec<Row>,
-    /// The texts of all rows, one after the other.
-    text: String,
-    /// `(recall_index, msg_index)`, in the order of the pull.
-    pub recalls: Vec<(u32, u32)>,
-    /// Newest durable message; 0 when there is none.
-    pub max_msg_index: u32,
-    /// Newest durable recall; 0 when there is none.
-    pub max_recall_index: u32,
-    /// Oldest message the caller may read; 1 in a conversation that keeps everything.
-    pub min_msg_index: u32,
-    /// Changes only when a restore took history back.
-    pub epoch: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Row {
-    msg_index: u32,
-    recall_index: u32,
-    timestamp_ns: u64,
-    sender: UserId,
-    /// Where `msg` ends and `extra` begins in `text`, and where `extra` ends.
-    msg_from: usize,
-    extra_from: usize,
-    to: usize,
-}
-
-impl Page {
-    /// A page without messages and recalls. The epoch is 0 until somebody sets it.
-    pub fn new(max_msg_index: u32, max_recall_index: u32, min_msg_index: u32) -> Self {
-        Self { max_msg_index, max_recall_index, min_msg_index, ..Self::default() }
-    }
-
-    /// Makes room for so many messages with so many bytes of text.
-    pub fn reserve(&mut self, messages: usize, text_bytes: usize) {
-        self.rows.reserve(messages);
-        self.text.reserve(text_bytes);
-    }
-
-    /// Adds a message behind the ones already there.
-    pub fn push(&mut self, sender: UserId, message: MessageView<'_>) {
-        let msg_from = self.text.len();
-        self.text.push_str(message.msg);
-        let extra_from = self.text.len();
-        self.text.push_str(message.extra);
-        self.rows.push(Row {
-            msg_index: message.msg_index,
-            recall_index: message.recall_index,
-            timestamp_ns: message.timestamp_ns,
-            sender,
-            msg_from,
-            extra_from,
-            to: self.text.len(),
-        });
-    }
-
-    /// The messages, in the order of the pull.
-    pub fn messages(&self) -> impl ExactSizeIterator<Item = MessageView<'_>> {
-        self.rows.iter().map(|row| MessageView {
-            msg_index: row.msg_index,
-            recall_index: row.recall_index,
-            msg: &self.text[row.msg_from..row.extra_from],
-            extra: &self.text[row.extra_from..row.to],
-            timestamp_ns: row.timestamp_ns,
-            sender: row.sender.as_str(),
-        })
-    }
-
-    /// Whether there is neither a message nor a recall in it.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.recalls.is_empty()
-    }
-
-    /// Bytes of text in it, to size a reply.
-    pub fn text_bytes(&self) -> usize {
-        self.text.len()
-    }
 }
 
 /// What a member may do in a group; the numbers are the protocol's.
@@ -490,22 +396,5 @@ mod tests {
         assert_ne!(pair("a-b", "c"), pair("a", "b-c"));
         let group = ConversationKey::Group(GroupId::parse("a-b").expect("a valid id"));
         assert_ne!(group, pair("a", "b"));
-    }
-
-    #[test]
-    fn a_page_gives_back_what_was_pushed() {
-        let mut page = Page::default();
-        let view = |i, msg, extra| MessageView {
-            msg_index: i,
-            recall_index: 0,
-            msg,
-            extra,
-            timestamp_ns: 7,
-            sender: "alice",
-        };
-        page.push(user("alice"), view(1, "hello", ""));
-        page.push(user("alice"), view(2, "", "x"));
-        let rows: Vec<_> = page.messages().collect();
-        assert_eq!(rows, [view(1, "hello", ""), view(2, "", "x")]);
     }
 }

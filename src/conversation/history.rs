@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use self::old_retries::OldRetries;
 use super::old::{Missing, Old};
 use super::retention;
+use crate::message::Placed;
 
 mod old_retries;
 
@@ -92,6 +93,36 @@ pub(crate) struct Stored<'a> {
     pub(crate) extra: &'a str,
     /// Whether the texts are gone.
     pub(crate) erased: bool,
+}
+
+/// Messages that follow each other and whose texts stand together.
+pub(crate) struct Part<'a> {
+    first: u32,
+    rows: &'a [Row],
+    /// All of their texts, and what stands between them.
+    pub(crate) text: &'a str,
+}
+
+impl Part<'_> {
+    /// The messages, each with the place of its texts, and whether they are gone. `sender` is the
+    /// number of a participant.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (Placed, bool)> {
+        let begin = self.rows[0].at;
+        (self.first..).zip(self.rows).map(move |(msg_index, row)| {
+            let msg_from = row.at - begin;
+            let extra_from = msg_from + row.msg_bytes;
+            let placed = Placed {
+                timestamp_ns: row.timestamp_ns,
+                msg_index,
+                recall_index: row.recall_index,
+                sender: row.sender,
+                msg_from,
+                extra_from,
+                to: extra_from + row.extra_bytes,
+            };
+            (placed, row.erased)
+        })
+    }
 }
 
 /// The messages and recalls of one conversation.
@@ -324,13 +355,30 @@ impl History {
 
     fn text(&self, row: &Row, skip: u32, bytes: u32) -> &str {
         let from = (row.at + skip) as usize;
-        let block = &self.blocks[row.block.wrapping_sub(self.blocks_before) as usize];
-        &block[from..from + bytes as usize]
+        &self.block(row.block)[from..from + bytes as usize]
     }
 
-    /// Bytes of the texts of a message that is in memory.
-    pub(crate) fn text_bytes_of(&self, msg_index: u32) -> Option<usize> {
-        self.row(msg_index).map(|row| (row.msg_bytes + row.extra_bytes) as usize)
+    /// Messages from `first` to `last`, which are in memory, in parts whose texts stand together.
+    pub(crate) fn parts(&self, first: u32, last: u32) -> impl Iterator<Item = Part<'_>> {
+        let from = (first - self.before - 1) as usize;
+        let rows = &self.rows[from..from + (last + 1 - first) as usize];
+        let mut msg_index = first;
+        rows.chunk_by(|row, next| row.block == next.block).map(move |rows| {
+            let part = Part { first: msg_index, rows, text: self.text_around(rows) };
+            msg_index += rows.len() as u32;
+            part
+        })
+    }
+
+    /// The texts of rows of one block, which follow each other in it.
+    fn text_around(&self, rows: &[Row]) -> &str {
+        let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+        let to = last.at + last.msg_bytes + last.extra_bytes;
+        &self.block(first.block)[first.at as usize..to as usize]
+    }
+
+    fn block(&self, number: u32) -> &str {
+        &self.blocks[number.wrapping_sub(self.blocks_before) as usize]
     }
 
     /// The message that this recall took back, if the recall exists.

@@ -451,7 +451,7 @@ fn page_of(last: &Last) -> Page {
         timestamp_ns: message.timestamp_ns,
         sender: message.sender.as_str(),
     };
-    page.push(message.sender.clone(), view);
+    page.push(&message.sender, view);
     page
 }
 

@@ -16,7 +16,7 @@ use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::inbox::rows::Standing;
 use crate::message::{
-    ConversationKey, Direction, Draft, Duty, MessageView, Page, Pull, Receipt, Rejection, UserId,
+    ConversationKey, Direction, Draft, Duty, MessageView, Page, Placed, Pull, Receipt, Rejection, UserId,
 };
 
 pub(super) const NOT_A_MEMBER: &str = "you are not a member of this group";
@@ -254,7 +254,7 @@ impl State {
             Found::Missing(missing) => return Ok(Decision::Needs(missing)),
             Found::Absent => return Err(self.no_such_message(msg_index, self.history.newest_message())),
         };
-        let sender = self.sender_of(&message)?;
+        let sender = self.participant(message.sender)?;
         let may_recall_any = membership.is_some_and(|m| m.duty != Duty::Member);
         if sender != by && !may_recall_any {
             return Err(Rejection::NotYourMessage);
@@ -308,16 +308,18 @@ impl State {
     ) -> Result<Pulled, Rejection> {
         let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
         let oldest = readable_from.max(self.history.kept_from());
-        let indices = || walk(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
-        if let Some(missing) = self.missing(indices(), old) {
+        let (first, last) = span(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        if let Some(missing) = self.missing(first..=last, old) {
             return Ok(Pulled::Needs(missing));
         }
         let mut page = Page::new(durable.messages, durable.recalls, oldest);
-        let texts = indices().filter_map(|index| self.history.text_bytes_of(index));
-        let (messages, text_bytes) = texts.fold((0, 0), |sum, bytes| (sum.0 + 1, sum.1 + bytes));
-        page.reserve(messages, text_bytes);
-        for index in indices() {
-            self.push_message(&mut page, index, old, durable)?;
+        if first > self.history.newest_old() {
+            self.copy_messages(&mut page, first, last, durable)?;
+        } else {
+            (first..=last).try_for_each(|index| self.push_message(&mut page, index, old, durable))?;
+        }
+        if pull.direction == Direction::Before {
+            page.reverse();
         }
         for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
@@ -336,6 +338,34 @@ impl State {
         })
     }
 
+    /// Puts messages that are in memory into a page, their texts in as few pieces as they stand in.
+    fn copy_messages(
+        &self,
+        page: &mut Page,
+        first: u32,
+        last: u32,
+        durable: Durable,
+    ) -> Result<(), Rejection> {
+        if first > last {
+            return Ok(());
+        }
+        page.reserve((last + 1 - first) as usize);
+        // Mostly few people talk, and often one of them for a while.
+        let mut known = None;
+        for part in self.history.parts(first, last) {
+            let base = page.add_text(part.text);
+            for (message, erased) in part.messages() {
+                let sender = match known {
+                    Some((participant, number)) if participant == message.sender => number,
+                    _ => page.sender_number(self.participant(message.sender)?),
+                };
+                known = Some((message.sender, sender));
+                page.place(shown(message, erased, base, sender, durable));
+            }
+        }
+        Ok(())
+    }
+
     fn push_message(
         &self,
         page: &mut Page,
@@ -346,11 +376,8 @@ impl State {
         let Found::Message(message) = self.find(msg_index, old) else {
             return Err(Rejection::Broken(format!("{} lacks message {msg_index}", self.key)));
         };
-        let sender = self.sender_of(&message)?;
-        // A recall that a crash could still take back must not be shown: until it is durable, the
-        // message is as it was. But a text that is gone already was taken by one that is durable.
-        let recalled =
-            message.recall_index != 0 && (message.recall_index <= durable.recalls || message.erased);
+        let sender = self.participant(message.sender)?;
+        let recalled = is_recalled(message.recall_index, message.erased, durable);
         let (msg, extra) = if recalled { ("", "") } else { (message.msg, message.extra) };
         let view = MessageView {
             msg_index,
@@ -360,14 +387,14 @@ impl State {
             timestamp_ns: message.timestamp_ns,
             sender: sender.as_str(),
         };
-        page.push(sender.clone(), view);
+        page.push(sender, view);
         Ok(())
     }
 
     /// Who sent a message. One that was read just now names a row that damage may have changed.
-    fn sender_of(&self, message: &Stored<'_>) -> Result<&UserId, Rejection> {
-        let row = self.participants.rows().get(message.sender as usize);
-        let absent = || Rejection::Broken(format!("{} lacks participant {}", self.key, message.sender));
+    fn participant(&self, number: u32) -> Result<&UserId, Rejection> {
+        let row = self.participants.rows().get(number as usize);
+        let absent = || Rejection::Broken(format!("{} lacks participant {number}", self.key));
         row.map(|row| &row.user).ok_or_else(absent)
     }
 
@@ -531,8 +558,19 @@ fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejec
     }
 }
 
-/// The indices of one half of a page, from `start` in `direction`, inside `oldest..=newest`.
-/// A start of 0 leaves the half out.
+/// The first and the last index that a pull walks over; the first is behind the last where there are none.
+fn span(direction: Direction, start: u32, count: u32, oldest: u32, newest: u32) -> (u32, u32) {
+    match direction {
+        _ if start == 0 || count == 0 => (1, 0),
+        Direction::After => (start.max(oldest), newest.min(start.max(oldest).saturating_add(count - 1))),
+        Direction::Before => {
+            let last = start.min(newest);
+            (oldest.max(last.saturating_sub(count - 1)), last)
+        }
+    }
+}
+
+/// The indices that a pull walks over, in its order.
 fn walk(
     direction: Direction,
     start: u32,
@@ -540,19 +578,35 @@ fn walk(
     oldest: u32,
     newest: u32,
 ) -> impl Iterator<Item = u32> + use<> {
-    let (first, last) = match direction {
-        _ if start == 0 || count == 0 => (1, 0),
-        Direction::After => (start.max(oldest), newest.min(start.max(oldest).saturating_add(count - 1))),
-        Direction::Before => {
-            let last = start.min(newest);
-            (oldest.max(last.saturating_sub(count - 1)), last)
-        }
-    };
+    let (first, last) = span(direction, start, count, oldest, newest);
     let mut span = first..=last;
     std::iter::from_fn(move || match direction {
         Direction::After => span.next(),
         Direction::Before => span.next_back(),
     })
+}
+
+/// Whether a message is shown as recalled. A recall that a crash could still take back must not be
+/// shown: until it is durable, the message is as it was. But a text that is gone already was taken by
+/// one that is durable.
+fn is_recalled(recall_index: u32, erased: bool, durable: Durable) -> bool {
+    recall_index != 0 && (recall_index <= durable.recalls || erased)
+}
+
+/// A message as a page shows it whose texts begin at `base`.
+fn shown(message: Placed, erased: bool, base: u32, sender: u32, durable: Durable) -> Placed {
+    let Placed { msg_from, extra_from, to, .. } = message;
+    match is_recalled(message.recall_index, erased, durable) {
+        true => Placed { sender, msg_from: base, extra_from: base, to: base, ..message },
+        false => Placed {
+            sender,
+            recall_index: 0,
+            msg_from: base + msg_from,
+            extra_from: base + extra_from,
+            to: base + to,
+            ..message
+        },
+    }
 }
 
 #[cfg(test)]

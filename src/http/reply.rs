@@ -187,10 +187,14 @@ fn page_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
 
 /// `msgs` and `recalls`.
 fn rows_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
-    // The same behind every message.
+    // Few people talk on a page: what stands behind the texts is the same for all messages of one.
     let addressed = addressed(at);
+    let tails: Vec<_> = page.senders().iter().map(|sender| tail(sender.as_str(), &addressed)).collect();
     out.extend_from_slice(b"\"msgs\":[");
-    list(out, page.messages(), |out, message| message_json(out, &message, &addressed));
+    list(out, page.numbered(), |out, (message, sender)| {
+        texts_json(out, &message);
+        out.extend_from_slice(&tails[sender]);
+    });
     out.extend_from_slice(b"],\"recalls\":{");
     list(out, &page.recalls, |out, (recall_index, msg_index)| {
         field(out, b"\"", *recall_index);
@@ -209,15 +213,41 @@ pub(super) fn addressed(at: &Address) -> Vec<u8> {
     addressed
 }
 
+/// The end of every `msg_info` of one sender.
+fn tail(sender: &str, addressed: &[u8]) -> Vec<u8> {
+    let mut tail = Vec::with_capacity(sender.len() + addressed.len() + 16);
+    text_field(&mut tail, b",\"sender\":", sender);
+    tail.extend_from_slice(addressed);
+    tail
+}
+
 /// Appends a `msg_info`; `addressed` is its end.
 pub(super) fn message_json(out: &mut Vec<u8>, message: &MessageView<'_>, addressed: &[u8]) {
-    field(out, b"{\"msg_index\":", message.msg_index);
-    field(out, b",\"recall_index\":", message.recall_index);
-    text_field(out, b",\"msg\":", message.msg);
-    text_field(out, b",\"extra\":", message.extra);
-    field(out, b",\"timestamp\":", seconds(message.timestamp_ns));
+    texts_json(out, message);
     text_field(out, b",\"sender\":", message.sender);
     out.extend_from_slice(addressed);
+}
+
+/// Appends a `msg_info` up to its sender.
+fn texts_json(out: &mut Vec<u8>, message: &MessageView<'_>) {
+    field(out, b"{\"msg_index\":", message.msg_index);
+    // Most messages are not recalled and have no `extra`: three pieces become one.
+    match message.recall_index {
+        0 => out.extend_from_slice(b",\"recall_index\":0,\"msg\":"),
+        recall_index => {
+            field(out, b",\"recall_index\":", recall_index);
+            out.extend_from_slice(b",\"msg\":");
+        }
+    }
+    text(out, message.msg);
+    match message.extra {
+        "" => out.extend_from_slice(b",\"extra\":\"\",\"timestamp\":"),
+        extra => {
+            text_field(out, b",\"extra\":", extra);
+            out.extend_from_slice(b",\"timestamp\":");
+        }
+    }
+    number(out, seconds(message.timestamp_ns).into());
 }
 
 fn group_json(out: &mut Vec<u8>, info: &GroupInfo) {
@@ -302,8 +332,8 @@ mod tests {
             timestamp_ns: 1_700_000_000_999_999_999,
             sender: "alice",
         };
-        page.push(user("alice"), view(9, 0, "say \"hi\"\n"));
-        page.push(user("alice"), view(1, 2, ""));
+        page.push(&user("alice"), view(9, 0, "say \"hi\"\n"));
+        page.push(&user("alice"), view(1, 2, ""));
         page.min_msg_index = 1;
         Reply::Page { page, at: Address::User(user("bob")) }
     }

@@ -87,7 +87,7 @@ fn page() {
         extra: "",
     };
     let mut page = Page::new(50, 0, 1);
-    (1..=50).for_each(|msg_index| page.push(user("alice"), message(msg_index)));
+    (1..=50).for_each(|msg_index| page.push(&user("alice"), message(msg_index)));
     let at = Address::User(user("bob"));
     let pages: Vec<_> =
         (0..rounds(100)).map(|_| Reply::Page { page: page.clone(), at: at.clone() }).collect();

@@ -183,7 +183,7 @@ mod tests {
             timestamp_ns: 1_700_000_000_123_456_789,
             sender: "bob",
         };
-        page.push(user("bob"), view);
+        page.push(&user("bob"), view);
         page
     }
 
