@@ -3,7 +3,7 @@
 //! ```text
 //! load repeat ADDRESS CLIENTS SECONDS      the same HTTP request again and again; the request comes on standard input
 //! load delivery ADDRESS RATE SECONDS       from acknowledged to delivered on another socket
-//! load fanout ADDRESS WINDOW SECONDS       one writer, many sockets
+//! load fanout ADDRESS WINDOW SECONDS       a few writers, many sockets
 //! load broadcast FRAME_BYTES               not a load: the bare server that a fan-out is compared with
 //! ```
 //!
