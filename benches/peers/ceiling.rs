@@ -1,11 +1,14 @@
 //! The ceiling: what hyper alone does on this machine. Reads a send, parses it, answers, and stores nothing.
 //!
-//! `ceiling ADDRESS` listens there and prints `ready` when it does. Tokens are not looked at.
+//! `ceiling ADDRESS [REPLY_BYTES]` listens there and prints `ready` when it does. Tokens are not looked at. With a
+//! second argument every reply is the same so many bytes, and requests are read and not parsed: the ceiling of a call
+//! that only reads.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
@@ -38,8 +41,16 @@ struct Receipt {
     timestamp: u64,
 }
 
+/// What every request is answered with, if it is always the same.
+static REPLY: OnceLock<Bytes> = OnceLock::new();
+
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    if let Some(bytes) = std::env::args().nth(2) {
+        let bytes =
+            bytes.parse().map_err(|_| io::Error::other("the second argument is a number of bytes"))?;
+        REPLY.get_or_init(|| Bytes::from(vec![b'm'; bytes]));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await?;
@@ -61,12 +72,13 @@ async fn serve(stream: TcpStream) {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await;
-    let Some(receipt) = body.ok().and_then(|body| receipt(&body.to_bytes())) else {
+    let reply = |body: &[u8]| REPLY.get().cloned().or_else(|| receipt(body).map(Bytes::from));
+    let Some(reply) = body.ok().and_then(|body| reply(&body.to_bytes())) else {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
     };
-    let mut response = Response::new(Full::from(receipt));
+    let mut response = Response::new(Full::from(reply));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

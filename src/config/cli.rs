@@ -447,7 +447,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Fla
         Ok(cli) => Ok(cli.command),
         Err(error) if !error.use_stderr() => Err(Stop::Help(error.to_string())),
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Stop::Usage("name a command: serve or token; `chinwag --help` explains them".to_owned()))
+            Err(Stop::Usage("name a command: `chinwag --help` explains them".to_owned()))
         }
         Err(error) => Err(Stop::Usage(first_paragraph(&error.to_string()))),
     }

@@ -18,6 +18,7 @@ use tracing::{error, info};
 
 use super::actor::now_ns;
 use super::archive::Archive;
+use super::background::step_back;
 use super::chunk::{Merger, Retention, Summary};
 use super::people::{ConversationPack, SYNC_BYTES, is_block};
 use super::publisher::{self, Publisher};
@@ -164,7 +165,10 @@ impl Compaction {
         let unmergeable = HashSet::new();
         let compactor =
             Compactor { options, retention, archive, publisher, metrics, bell: bell.clone(), unmergeable };
-        let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || compactor.run())?;
+        let thread = std::thread::Builder::new().name("compaction".into()).spawn(move || {
+            step_back();
+            compactor.run();
+        })?;
         Ok(Self { bell, thread })
     }
 

@@ -30,6 +30,7 @@ pub mod admission;
 pub mod archive;
 mod arrivals;
 mod audience;
+mod background;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;

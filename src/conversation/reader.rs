@@ -18,7 +18,7 @@ use super::archive::people::{Row, Whereabouts};
 use super::completion::Outcome;
 use super::directory::Entered;
 use super::{CALL_BYTES, Conversations, as_user, unexpected};
-use crate::inbox::rows::{Cursor, Last, Listed, Rows, Standing};
+use crate::inbox::rows::{Cursor, Last, Rows, Standing};
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{OwnedMessage, Session};
 use crate::message::{
@@ -59,32 +59,44 @@ impl Conversations {
             let (page, next) = rows.page(cursor, count as usize);
             (page, next, rows.total_unread())
         });
-        let chats = rows.into_iter().map(|listed| self.listed(&inbox, listed));
-        let chats: Vec<_> = stream::iter(chats).buffered(ASKED_AT_A_TIME).collect().await;
-        let chats = chats.into_iter().collect::<Result<_, _>>()?;
+        // Most rows have their newest message at hand; only for the others is there something to wait for.
+        let (mut chats, mut cold) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (key, standing, last) in rows {
+            let chat = standing.to_chat(&key, &inbox.user);
+            if last.is_none() && standing.messages > 0 {
+                cold.push((chats.len(), key, standing, chat.at.clone()));
+            }
+            chats.push((chat, last.as_ref().map_or_else(Page::default, page_of)));
+        }
+        let reading = cold.into_iter().map(|(place, key, standing, at)| {
+            let inbox = &inbox;
+            async move { (place, self.newest_message(inbox, &key, &standing, &at).await) }
+        });
+        let read: Vec<_> = stream::iter(reading).buffered(ASKED_AT_A_TIME).collect().await;
+        for (place, page) in read {
+            chats[place].1 = page?;
+        }
         Ok(ChatsPage { chats, total_unread, cursor: next.map_or_else(String::new, Cursor::to_text) })
     }
 
-    /// A row of the list with its newest message, which is read only where it is not at hand.
-    async fn listed(&self, inbox: &Inbox, listed: Listed) -> Result<(Chat, Page), Rejection> {
-        let (key, standing, last) = listed;
-        let chat = standing.to_chat(&key, &inbox.user);
-        if standing.messages == 0 {
-            return Ok((chat, Page::default()));
-        }
-        if let Some(last) = last {
-            return Ok((chat, page_of(&last)));
-        }
-        let page = match self.pull_now(&inbox.user, &chat.at, &newest(standing.messages)).await {
+    /// Reads the newest message of a row, and keeps it beside the row for the next list.
+    async fn newest_message(
+        &self,
+        inbox: &Inbox,
+        key: &ConversationKey,
+        standing: &Standing,
+        at: &Address,
+    ) -> Result<Page, Rejection> {
+        let page = match self.pull_now(&inbox.user, at, &newest(standing.messages)).await {
             Ok(page) => page,
             // Damaged, or left a moment ago: the others can be listed all the same.
             Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => Page::default(),
             Err(why) => return Err(why),
         };
         if let Some(message) = page.messages().next() {
-            inbox.with_rows(|rows| rows.keep_last(&key, standing.lsn, owned(&message), message.recall_index));
+            inbox.with_rows(|rows| rows.keep_last(key, standing.lsn, owned(&message), message.recall_index));
         }
-        Ok((chat, page))
+        Ok(page)
     }
 
     /// What moved past the caller's positions; with `sync.wait`, waits while that is nothing.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{error, info};
 
+use super::background::step_back;
 use super::completion::Ticket;
 use super::directory::Directory;
 use super::publisher::{Place, Publisher};
@@ -93,7 +94,10 @@ impl Scrubber {
         }
         let bell = Arc::new(Bell::default());
         let life = Life { scrubber: self, bell: bell.clone(), reported: HashSet::new() };
-        let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || life.run())?;
+        let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || {
+            step_back();
+            life.run();
+        })?;
         Ok(Some(Scrub { bell, thread }))
     }
 }

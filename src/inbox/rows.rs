@@ -167,26 +167,35 @@ impl Rows {
     /// Takes over what one record of the log did to one conversation. All its events come together.
     pub fn apply(&mut self, lsn: u64, events: &[Arc<Event>]) -> Effect {
         let Some(first) = events.first() else { return Effect::Nothing };
-        match self.by_key.get(&*first.key) {
-            Some(row) if lsn <= row.standing.lsn => return Effect::Nothing,
-            Some(row) if !row.standing.is_continued_by(first) => {
-                self.remove(&first.key);
-                return Effect::Unknown;
-            }
-            Some(_) => {}
-            None => {
-                let Some(standing) = self.begin(events) else { return self.missing(first) };
-                self.put(first.key.clone(), Standing { lsn, ..standing });
-                if let Content::Message(message) = &first.content {
-                    self.set_last(&first.key, Last::keep(message.clone(), 0));
-                }
-                return Effect::News;
-            }
+        let ends = events.iter().any(|event| self.is_my_end(event));
+        let Some(row) = self.by_key.get_mut(&*first.key) else {
+            return self.begin_row(lsn, events);
+        };
+        if lsn <= row.standing.lsn {
+            return Effect::Nothing;
         }
-        if events.iter().any(|event| self.is_my_end(event)) {
+        let is_continued = row.standing.is_continued_by(first);
+        if ends || !is_continued {
             self.remove(&first.key);
-        } else {
-            events.iter().for_each(|event| self.advance(lsn, event));
+            return if is_continued { Effect::News } else { Effect::Unknown };
+        }
+        let (unread_before, bytes_before, moved_before) = (row.standing.unread, row.last_bytes(), row.moved);
+        events.iter().for_each(|event| row.advance(&self.user, lsn, event));
+        self.total_unread = self.total_unread - u64::from(unread_before) + u64::from(row.standing.unread);
+        self.last_bytes = self.last_bytes - bytes_before + row.last_bytes();
+        if row.moved && !moved_before {
+            self.moved.push(first.key.clone());
+        }
+        Effect::News
+    }
+
+    /// Of a conversation that has no row.
+    fn begin_row(&mut self, lsn: u64, events: &[Arc<Event>]) -> Effect {
+        let Some(first) = events.first() else { return Effect::Nothing };
+        let Some(standing) = self.begin(events) else { return self.missing(first) };
+        self.put(first.key.clone(), Standing { lsn, ..standing });
+        if let Content::Message(message) = &first.content {
+            self.set_last(&first.key, Last::keep(message.clone(), 0));
         }
         Effect::News
     }
@@ -225,42 +234,6 @@ impl Rows {
     /// not be asked when the inbox was read.
     fn missing(&self, event: &Event) -> Effect {
         if self.is_my_end(event) { Effect::Nothing } else { Effect::Unknown }
-    }
-
-    fn advance(&mut self, lsn: u64, event: &Event) {
-        let Some(row) = self.by_key.get_mut(&*event.key) else { return };
-        let standing = &mut row.standing;
-        let unread_before = u64::from(standing.unread);
-        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
-        (standing.lsn, standing.messages, standing.recalls) = (lsn, event.messages, event.recalls);
-        match &event.content {
-            Content::Message(message) => {
-                let own = message.sender == self.user;
-                standing.read_cursor = if own { message.msg_index } else { standing.read_cursor };
-                standing.unread = if own { 0 } else { standing.unread + 1 };
-                standing.timestamp_ns = message.timestamp_ns;
-                row.last = Last::keep(message.clone(), 0);
-                if !row.moved {
-                    row.moved = true;
-                    self.moved.push(event.key.clone());
-                }
-            }
-            Content::Recall { msg_index, recall_index, .. } => {
-                let was_unread = u32::from(*msg_index > standing.read_cursor);
-                standing.unread = standing.unread.saturating_sub(was_unread);
-                if let Some(last) = &mut row.last
-                    && last.message.msg_index == *msg_index
-                {
-                    last.recall(*recall_index);
-                }
-            }
-            Content::Ack { user, msg_index, unread } if *user == self.user => {
-                (standing.read_cursor, standing.unread) = (*msg_index, *unread);
-            }
-            Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
-        }
-        self.total_unread = self.total_unread - unread_before + u64::from(standing.unread);
-        self.last_bytes += row.last.as_ref().map_or(0, Last::bytes);
     }
 
     /// At most `count` conversations behind `cursor`, newest first, and the cursor behind them if
@@ -320,6 +293,42 @@ impl Rows {
         self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
         self.last_bytes += last.as_ref().map_or(0, Last::bytes);
         row.last = last;
+    }
+}
+
+impl Row {
+    /// Takes over an event of a record: all but the numbers that the rows have together.
+    fn advance(&mut self, owner: &UserId, lsn: u64, event: &Event) {
+        let standing = &mut self.standing;
+        (standing.lsn, standing.messages, standing.recalls) = (lsn, event.messages, event.recalls);
+        match &event.content {
+            Content::Message(message) => {
+                let own = message.sender == *owner;
+                standing.read_cursor = if own { message.msg_index } else { standing.read_cursor };
+                standing.unread = if own { 0 } else { standing.unread + 1 };
+                standing.timestamp_ns = message.timestamp_ns;
+                self.last = Last::keep(message.clone(), 0);
+                self.moved = true;
+            }
+            Content::Recall { msg_index, recall_index, .. } => {
+                let was_unread = u32::from(*msg_index > standing.read_cursor);
+                standing.unread = standing.unread.saturating_sub(was_unread);
+                if let Some(last) = &mut self.last
+                    && last.message.msg_index == *msg_index
+                {
+                    last.recall(*recall_index);
+                }
+            }
+            Content::Ack { user, msg_index, unread } if user == owner => {
+                (standing.read_cursor, standing.unread) = (*msg_index, *unread);
+            }
+            Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
+        }
+    }
+
+    /// What its newest message takes, if it is kept.
+    fn last_bytes(&self) -> usize {
+        self.last.as_ref().map_or(0, Last::bytes)
     }
 }
 
