@@ -1,6 +1,6 @@
 //! `chinwag bench`, at its shortest: against a server of its own, against one that runs, and against none.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Finished, Process, TestServer, chinwag};
 
@@ -82,6 +82,21 @@ fn a_bench_over_websockets_has_many_requests_in_flight_and_every_one_is_answered
     assert_eq!((&json["transport"], &json["pipeline"]), (&"ws".into(), &8.into()), "{json}");
     let page = server.client("bench-0").with("bench-1").beginning();
     assert!(page.indices().len() > 1, "bench-0 talks with its neighbour, and not only before the load");
+}
+
+#[test]
+fn a_bench_in_groups_makes_them_once_and_everybody_is_in_them() {
+    let server = TestServer::start();
+    let url = format!("http://{}", server.ready().http);
+    let data = server.data().to_str().expect("UTF-8");
+    for _ in 0..2 {
+        let finished = bench(&SHORT, &["--url", &url, "--data", data, "--members", "120"]);
+        assert_eq!(finished.code(), Some(0), "{finished:?}");
+        assert_eq!(column(&finished, "all", 2), 0.0, "errors: {finished:?}");
+        assert!(finished.stdout[0].contains("10 groups of 120 of 120 users"), "{finished:?}");
+    }
+    let info = server.client("bench-7").group_call("info", &json!({"group_id": "bench-9-of-120"}));
+    assert_eq!(info["members_count"], 120);
 }
 
 #[test]
