@@ -193,7 +193,7 @@ def measured_with(place, began):
     """The line that says how, where and beside what; `began` is the load average before anything was measured."""
     command = " ".join([str(pathlib.Path(sys.argv[0]).resolve().relative_to(REPOSITORY)), *sys.argv[1:]])
     return (f"Measured with `{command}` on {machine(place)}; load average {began:.1f} before, {os.getloadavg()[1]:.1f} "
-            "in the last five minutes of it (its own included).")
+            f"in the last five minutes of it (its own included).")
 
 
 def write_document(name, text):
