@@ -5,19 +5,26 @@
 //! resolved when [`Metrics`] is made, so that counting is an atomic addition or three and never a
 //! look-up, a lock or an allocation.
 
+mod labels;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
+
+use labels::{
+    CODE_OTHER, CODES, KindLabel, ModeLabel, PackLabel, RequestLabels, ResultLabel, VERBS, VerbLabel,
+};
+pub use labels::{PackMaker, SUCCESS, Verb};
 
 use crate::config::SyncMode;
 
@@ -29,117 +36,6 @@ pub fn log_to_standard_error(level: LevelFilter) {
         .with_max_level(level);
     // Only a second subscriber in the same process can fail here, and then the first one stays.
     let _ = lines.try_init();
-}
-
-/// What a request asked for, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// `/im.chat/send`
-    Send,
-    /// `/im.chat/recall`
-    Recall,
-    /// `/im.chat/ack`
-    Ack,
-    /// `/im.chat/pull`
-    Pull,
-    /// `/im.chat/list`
-    List,
-    /// `/im.chat/sync`
-    Sync,
-    /// `/im.chat/acks`
-    Acks,
-    /// `/im.chat/signal`
-    Signal,
-    /// `/im.chat/online`
-    Online,
-    /// `/im.chat/stream`: opening one
-    Stream,
-    /// A resume on a stream
-    Resume,
-    /// `/im.group/create`
-    GroupCreate,
-    /// `/im.group/info`
-    GroupInfo,
-    /// `/im.group/members`
-    GroupMembers,
-    /// `/im.group/add`
-    GroupAdd,
-    /// `/im.group/kick`
-    GroupKick,
-    /// `/im.group/leave`
-    GroupLeave,
-    /// Anything else.
-    Unknown,
-}
-
-const VERBS: [(Verb, &str); 18] = [
-    (Verb::Send, "send"),
-    (Verb::Recall, "recall"),
-    (Verb::Ack, "ack"),
-    (Verb::Pull, "pull"),
-    (Verb::List, "list"),
-    (Verb::Sync, "sync"),
-    (Verb::Acks, "acks"),
-    (Verb::Signal, "signal"),
-    (Verb::Online, "online"),
-    (Verb::Stream, "stream"),
-    (Verb::Resume, "resume"),
-    (Verb::GroupCreate, "group_create"),
-    (Verb::GroupInfo, "group_info"),
-    (Verb::GroupMembers, "group_members"),
-    (Verb::GroupAdd, "group_add"),
-    (Verb::GroupKick, "group_kick"),
-    (Verb::GroupLeave, "group_leave"),
-    (Verb::Unknown, "unknown"),
-];
-
-/// Code of a success in `chinwag_requests_total`; no error has it.
-pub const SUCCESS: u32 = 0;
-
-/// Every code a request can end with, the most frequent first (contract, section 3).
-const CODES: [u32; 13] =
-    [SUCCESS, 10001, 10004, 10009, 10008, 10011, 20001, 10003, 20002, 20003, 20004, 22002, 22003];
-/// Label of a code that is not in the list: better a vague label than a lost request.
-const CODE_OTHER: &str = "other";
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    verb: &'static str,
-    code: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VerbLabel {
-    verb: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
-
-/// Who makes packs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackMaker {
-    /// A checkpoint, of what changed.
-    Checkpoint = 0,
-    /// Compaction, of other packs.
-    Merge = 1,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PackLabel {
-    by: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModeLabel {
-    mode: &'static str,
 }
 
 /// Upper bounds in nanoseconds: from a tenth of a durable send to the longest waiting pull.
@@ -449,68 +345,4 @@ fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verbs_are_listed_in_the_order_of_the_enum() {
-        for (place, (verb, _)) in VERBS.iter().enumerate() {
-            assert_eq!(*verb as usize, place);
-        }
-    }
-
-    #[test]
-    fn a_request_is_counted_under_its_verb_and_code() {
-        let metrics = Metrics::new(SyncMode::Always);
-        metrics.request(Verb::Send, SUCCESS, Duration::from_micros(300));
-        metrics.request(Verb::Send, 20003, Duration::from_secs(100));
-        metrics.request(Verb::Pull, 77, Duration::ZERO);
-        let text = metrics.to_text();
-        for line in [
-            "chinwag_requests_total{verb=\"send\",code=\"0\"} 1",
-            "chinwag_requests_total{verb=\"send\",code=\"20003\"} 1",
-            "chinwag_requests_total{verb=\"pull\",code=\"other\"} 1",
-            "chinwag_request_seconds_count{verb=\"send\"} 2",
-            "chinwag_request_seconds_bucket{le=\"0.00025\",verb=\"send\"} 0",
-            "chinwag_request_seconds_bucket{le=\"0.0005\",verb=\"send\"} 1",
-            "chinwag_request_seconds_bucket{le=\"+Inf\",verb=\"send\"} 2",
-            "chinwag_sync_mode{mode=\"always\"} 1",
-            "chinwag_checkpoints_total{result=\"failed\"} 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_value_on_a_bound_belongs_under_it() {
-        let metrics = Metrics::new(SyncMode::Never);
-        for records in [1, 2, 3, 8192, 8193] {
-            metrics.commit_records.observe(records);
-        }
-        let text = metrics.to_text();
-        for line in ["le=\"1.0\"} 1", "le=\"2.0\"} 2", "le=\"4.0\"} 3", "le=\"8192.0\"} 4", "le=\"+Inf\"} 5"]
-        {
-            assert!(
-                text.contains(&format!("chinwag_commit_records_bucket{{{line}")),
-                "{line} is not in\n{text}"
-            );
-        }
-        assert!(text.contains("chinwag_commit_records_sum 16391.0"));
-    }
-
-    /// `cargo test --release --lib print_what_a_send_costs -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement, not a check"]
-    #[expect(clippy::print_stderr, reason = "its result is what it prints")]
-    fn print_what_a_send_costs() {
-        const SENDS: u32 = 10_000_000;
-        let metrics = Metrics::new(SyncMode::Always);
-        let started = std::time::Instant::now();
-        for nanos in 0..SENDS {
-            metrics.in_flight.inc();
-            metrics.request(Verb::Send, SUCCESS, Duration::from_nanos(200_000 + u64::from(nanos % 65_536)));
-            metrics.in_flight.dec();
-        }
-        eprintln!("{:?} per send", started.elapsed() / SENDS);
-    }
-}
+mod tests;

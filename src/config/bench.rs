@@ -9,8 +9,9 @@ use hyper::Uri;
 
 use super::layers::Environment;
 use super::limits::{
-    BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_PIPELINE, BENCH_RATE,
-    BENCH_TEXT_BYTES, BENCH_THREADS, BENCH_USERS, BENCH_WARM_UP, PULL_COUNT_MAX,
+    BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_MEMBERS,
+    BENCH_MEMBERSHIPS_MAX, BENCH_PIPELINE, BENCH_RATE, BENCH_TEXT_BYTES, BENCH_THREADS, BENCH_USERS,
+    BENCH_WARM_UP, PULL_COUNT_MAX,
 };
 use super::{Error, KeyPlace, SyncMode, cli, to_usize, value};
 
@@ -31,8 +32,10 @@ pub struct Bench {
     pub duration: Duration,
     /// How long to run before that.
     pub warm_up: Duration,
-    /// How many direct conversations.
+    /// How many conversations.
     pub conversations: usize,
+    /// How many are in each, which are groups; `None`: direct conversations.
+    pub members: Option<usize>,
     /// How many users talk in them.
     pub users: usize,
     /// Length of a message's text, in bytes.
@@ -149,6 +152,7 @@ pub(super) fn read(flags: cli::BenchFlags, environment: Environment<'_>) -> Resu
     let connections = number("--connections", flags.connections.as_deref(), 64, &BENCH_CONNECTIONS)?;
     let conversations =
         number("--conversations", flags.conversations.as_deref(), 1000, &BENCH_CONVERSATIONS)?;
+    let members = members(flags.members.as_deref(), conversations)?;
     let rate = flags.rate.as_deref().map(|text| value::whole_number(text, &BENCH_RATE)).transpose();
     let time = |place, text: Option<&str>, default, allowed| {
         value::duration(text.unwrap_or(default), allowed).map_err(|why| Error::new(place, why))
@@ -167,7 +171,8 @@ pub(super) fn read(flags: cli::BenchFlags, environment: Environment<'_>) -> Resu
         duration: time("--duration", flags.duration.as_deref(), "10s", &BENCH_DURATION)?,
         warm_up: time("--warm-up", flags.warm_up.as_deref(), "1s", &BENCH_WARM_UP)?,
         conversations,
-        users: users(flags.users.as_deref(), connections, conversations)?,
+        members,
+        users: users(flags.users.as_deref(), connections, conversations, members)?,
         text_bytes: to_usize(size.map_err(|why| Error::new("--size", why))?),
         mix: mix.map_err(|why| Error::new("--mix", why))?,
         history: number("--history", flags.history.as_deref(), 1, &BENCH_HISTORY)?,
@@ -235,21 +240,44 @@ fn pipeline(text: Option<&str>, transport: Transport) -> Result<usize, Error> {
     Ok(pipeline)
 }
 
+fn members(text: Option<&str>, conversations: usize) -> Result<Option<usize>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let members = number("--members", Some(text), 0, &BENCH_MEMBERS)?;
+    if conversations * members > BENCH_MEMBERSHIPS_MAX {
+        let why = format!("times the conversations at most {BENCH_MEMBERSHIPS_MAX} are allowed");
+        return Err(Error::new("--members", why));
+    }
+    Ok(Some(members))
+}
+
 /// Two users have one direct conversation with each other, and a ring or chain of conversations leaves nobody out.
-fn users(text: Option<&str>, connections: usize, conversations: usize) -> Result<usize, Error> {
+/// Nobody is in a group twice, or in none.
+fn users(
+    text: Option<&str>,
+    connections: usize,
+    conversations: usize,
+    members: Option<usize>,
+) -> Result<usize, Error> {
     let pairs = |users: usize| users * (users - 1) / 2;
+    let (least, most) = match members {
+        Some(members) => (members, conversations * members),
+        None => {
+            let enough = (2..).find(|users| pairs(*users) >= conversations);
+            (enough.expect("pairs grow without end"), conversations + 1)
+        }
+    };
     let Some(text) = text else {
-        let enough = (2..).find(|users| pairs(*users) >= conversations).expect("pairs grow without end");
-        return Ok(connections.clamp(enough, conversations + 1).min(to_usize(*BENCH_USERS.end())));
+        return Ok(connections.clamp(least, most).min(to_usize(*BENCH_USERS.end())));
     };
     let users = number("--users", Some(text), 0, &BENCH_USERS)?;
-    if pairs(users) < conversations {
-        let why = format!("{users} have at most {} conversations of two, not {conversations}", pairs(users));
-        return Err(Error::new("--users", why));
+    if users < least {
+        return Err(Error::new(
+            "--users",
+            format!("so many conversations need {least} or more, not {users}"),
+        ));
     }
-    if users > conversations + 1 {
-        let why = format!("{conversations} conversations bring together at most {}", conversations + 1);
-        return Err(Error::new("--users", why));
+    if users > most {
+        return Err(Error::new("--users", format!("the conversations bring together at most {most}")));
     }
     Ok(users)
 }
@@ -301,6 +329,8 @@ mod tests {
         assert_eq!(bench("--connections 1").unwrap().users, 46, "46 users have 1,035 pairs");
         assert_eq!(bench("--conversations 1").unwrap().users, 2);
         assert_eq!(bench("--conversations 3 --connections 1000").unwrap().users, 4, "nobody is alone");
+        assert_eq!(bench("--conversations 3 --connections 1000 --members 5").unwrap().users, 15);
+        assert_eq!(bench("--conversations 3 --connections 1 --members 5").unwrap().users, 5);
     }
 
     #[test]
@@ -335,6 +365,11 @@ mod tests {
             ("--transport ws --pipeline 257", "--pipeline"),
             ("--users 3 --conversations 4", "--users"),
             ("--users 10 --conversations 4", "--users"),
+            ("--users 4 --members 5", "--users"),
+            ("--users 31 --members 5 --conversations 6", "--users"),
+            ("--members 1", "--members"),
+            ("--members 10001", "--members"),
+            ("--members 1000 --conversations 20001", "--members"),
             ("--rate 0", "--rate"),
             ("--page 51", "--page"),
             ("--size 2MiB", "--size"),

@@ -167,7 +167,10 @@ pub(super) struct BenchFlags {
     /// Direct conversations [default: 1000]
     #[arg(long, value_name = "N")]
     pub(super) conversations: Option<String>,
-    /// Users who talk in them, two each [default: as many as connections, or as the conversations need]
+    /// Members of each, which makes them groups [default: direct conversations of two]
+    #[arg(long, value_name = "N")]
+    pub(super) members: Option<String>,
+    /// Users who talk in them [default: as many as connections, or as the conversations need]
     #[arg(long, value_name = "N")]
     pub(super) users: Option<String>,
     /// Bytes of text in a message [default: 200]
@@ -444,7 +447,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Fla
         Ok(cli) => Ok(cli.command),
         Err(error) if !error.use_stderr() => Err(Stop::Help(error.to_string())),
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Stop::Usage("name a command: serve or token; `chinwag --help` explains them".to_owned()))
+            Err(Stop::Usage("name a command: `chinwag --help` explains them".to_owned()))
         }
         Err(error) => Err(Stop::Usage(first_paragraph(&error.to_string()))),
     }

@@ -118,6 +118,10 @@ pub const BENCH_RATE: RangeInclusive<u64> = 1..=10_000_000;
 pub const BENCH_CONVERSATIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// `bench --users`: a token each, of about 200 bytes.
 pub const BENCH_USERS: RangeInclusive<u64> = 2..=100_000;
+/// `bench --members`.
+pub const BENCH_MEMBERS: RangeInclusive<u64> = 2..=GROUP_MEMBERS_MAX as u64;
+/// `bench --conversations` times `--members`: about 100 MB of the tool's memory at the most.
+pub const BENCH_MEMBERSHIPS_MAX: usize = 20_000_000;
 /// `bench --size`, in bytes: what the largest `--body-limit` takes.
 pub const BENCH_TEXT_BYTES: RangeInclusive<u64> = 1..=1024 * 1024 - 1024;
 /// `bench --history`, in messages per conversation.

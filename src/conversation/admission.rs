@@ -8,7 +8,7 @@
 //! passivation looks at the permits under the same guard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::durable::DurableHead;
@@ -35,27 +35,39 @@ impl Default for Options {
 #[derive(Debug)]
 pub(crate) struct Admission {
     options: Options,
-    calls: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Calls and bytes in flight in one number, because all cores move it with every call: the bytes in the lower
+    /// [`BYTES_BITS`] bits, which hold a terabyte, the calls above them.
+    in_flight: AtomicU64,
     started: Instant,
 }
+
+const BYTES_BITS: u32 = 40;
 
 /// The right to have one call in flight; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    admission: Arc<Admission>,
     conversation: Arc<DurableHead>,
-    bytes: usize,
+    weight: u64,
+}
+
+/// One call of `bytes`, as `in_flight` counts it.
+fn weight(bytes: usize) -> u64 {
+    (1 << BYTES_BITS) + bytes as u64
+}
+
+/// Calls, and their bytes.
+fn calls_and_bytes(in_flight: u64) -> (usize, usize) {
+    ((in_flight >> BYTES_BITS) as usize, (in_flight & ((1 << BYTES_BITS) - 1)) as usize)
 }
 
 impl Admission {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0), started: Instant::now() }
+        Self { options, in_flight: AtomicU64::new(0), started: Instant::now() }
     }
 
     /// Calls in flight now.
     pub(crate) fn in_flight(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        calls_and_bytes(self.in_flight.load(Ordering::Relaxed)).0
     }
 
     /// Seconds of the node's life.
@@ -64,7 +76,7 @@ impl Admission {
     }
 
     /// A permit for a call of `bytes` to `conversation`, or `None` when a limit is reached.
-    pub(crate) fn admit(self: &Arc<Self>, conversation: &Arc<DurableHead>, bytes: usize) -> Option<Permit> {
+    pub(crate) fn admit(&self, conversation: &Arc<DurableHead>, bytes: usize) -> Option<Permit> {
         // Counted first and checked then: dropping the permit takes back exactly what was counted.
         let (permit, calls, bytes_before, here) = self.count(conversation, bytes);
         let Options { in_flight_max, in_flight_bytes_max, in_flight_per_conversation_max } = self.options;
@@ -78,23 +90,21 @@ impl Admission {
     }
 
     /// A permit for the node's own work, which is bounded otherwise and no use of the conversation.
-    pub(crate) fn escort(self: &Arc<Self>, conversation: &Arc<DurableHead>) -> Permit {
+    pub(crate) fn escort(&self, conversation: &Arc<DurableHead>) -> Permit {
         self.count(conversation, 0).0
     }
 
-    fn count(self: &Arc<Self>, conversation: &Arc<DurableHead>, bytes: usize) -> (Permit, usize, usize, u32) {
-        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn count(&self, conversation: &Arc<DurableHead>, bytes: usize) -> (Permit, usize, usize, u32) {
+        let weight = weight(bytes);
+        let (calls, bytes_before) = calls_and_bytes(self.in_flight.fetch_add(weight, Ordering::Relaxed));
         let here = conversation.in_flight.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { admission: self.clone(), conversation: conversation.clone(), bytes };
-        (permit, calls, bytes_before, here)
+        (Permit { conversation: conversation.clone(), weight }, calls, bytes_before, here)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.calls.fetch_sub(1, Ordering::Relaxed);
-        self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.conversation.admission.in_flight.fetch_sub(self.weight, Ordering::Relaxed);
         // Pairs with the acquiring load in `DurableHead::in_flight`: whoever sees no call in
         // flight sees what the calls did.
         self.conversation.in_flight.fetch_sub(1, Ordering::Release);
@@ -106,9 +116,9 @@ mod tests {
     use super::*;
     use crate::message::{ConversationKey, GroupId};
 
-    fn conversation() -> Arc<DurableHead> {
+    fn conversation(admission: &Arc<Admission>) -> Arc<DurableHead> {
         let key = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
-        Arc::new(DurableHead::new(Arc::new(key)))
+        Arc::new(DurableHead::new(Arc::new(key), admission.clone()))
     }
 
     #[test]
@@ -116,7 +126,7 @@ mod tests {
         let options =
             Options { in_flight_max: 3, in_flight_bytes_max: 100, in_flight_per_conversation_max: 2 };
         let admission = Arc::new(Admission::new(options));
-        let (a, b) = (conversation(), conversation());
+        let (a, b) = (conversation(&admission), conversation(&admission));
         let first = admission.admit(&a, 10);
         let second = admission.admit(&a, 10);
         assert!(first.is_some() && second.is_some());
@@ -124,10 +134,19 @@ mod tests {
         assert!(admission.admit(&b, 81).is_none(), "100 bytes on the node");
         let third = admission.admit(&b, 80);
         assert!(third.is_some());
-        assert!(admission.admit(&conversation(), 0).is_none(), "three calls on the node");
+        assert!(admission.admit(&conversation(&admission), 0).is_none(), "three calls on the node");
         assert_eq!((a.in_flight(), b.in_flight()), (2, 1));
         drop((first, second, third));
         assert_eq!(admission.in_flight(), 0);
         assert!(admission.admit(&b, 100).is_some());
+    }
+
+    #[test]
+    fn calls_and_bytes_do_not_run_into_each_other() {
+        let most = weight(usize::MAX >> (usize::BITS - BYTES_BITS));
+        assert_eq!(calls_and_bytes(most), (1, (1 << BYTES_BITS) - 1));
+        let many = (0..3).map(|_| weight(7)).sum();
+        assert_eq!(calls_and_bytes(many), (3, 21));
+        assert_eq!(calls_and_bytes(many - weight(7)), (2, 14));
     }
 }

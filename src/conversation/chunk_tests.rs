@@ -3,7 +3,7 @@
 use super::super::resident::Resident;
 use super::super::state::tests::{direct, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
-use crate::message::{Direction, Draft};
+use crate::message::{ConversationKey, Direction, Draft};
 
 fn series(resident: &mut Resident, mut saved: Saved) -> Vec<Chunk> {
     let mut all = Vec::new();

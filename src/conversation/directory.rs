@@ -209,7 +209,7 @@ impl Directory {
             true => Origin::Archive,
             false => Origin::New,
         };
-        let head = Arc::new(DurableHead::new(Arc::new(key.clone())));
+        let head = Arc::new(DurableHead::new(Arc::new(key.clone()), self.admission.clone()));
         let start = Start { context: self.context.clone(), head: head.clone(), origin };
         let _inside = self.runtime.enter();
         let (actor, _join) = ActorRuntime::spawn_instant(None, Conversation, start)
@@ -242,7 +242,7 @@ impl Directory {
         match self.slots.entry(key.clone()) {
             Entry::Occupied(slot) => matches!(slot.get(), Slot::Quarantined(_)),
             Entry::Vacant(slot) => {
-                let head = DurableHead::new(Arc::new(key.clone()));
+                let head = DurableHead::new(Arc::new(key.clone()), self.admission.clone());
                 head.mark_damaged();
                 slot.insert(Slot::Quarantined(Arc::new(head)));
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -253,10 +253,12 @@ impl Directory {
 
     /// Lets a conversation be loaded again whose actor was this one; the archive has all of it.
     pub(super) fn release(&self, dead: &DurableHead) {
-        let is_it = |slot: &Slot| matches!(slot, Slot::Quarantined(head) if std::ptr::eq(&**head, dead));
-        if self.slots.remove_if(&*dead.key, |_, slot| is_it(slot)).is_some() {
-            self.refused.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.slots.remove_if(&*dead.key, |_, slot| {
+            let is_it = matches!(slot, Slot::Quarantined(head) if std::ptr::eq(&**head, dead));
+            // Under the guard: whoever gets in again finds it counted out.
+            self.refused.fetch_sub(usize::from(is_it), Ordering::Relaxed);
+            is_it
+        });
     }
 
     /// Takes the conversations out of memory that nobody uses, that a pack has whole, and that

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::admission::Admission;
 use super::state::Durable;
 use crate::message::ConversationKey;
 
@@ -15,6 +16,8 @@ use crate::message::ConversationKey;
 #[derive(Debug)]
 pub(crate) struct DurableHead {
     pub(crate) key: Arc<ConversationKey>,
+    /// The node's, for permits to be given back to.
+    pub(super) admission: Arc<Admission>,
     messages: AtomicU32,
     recalls: AtomicU32,
     lsn: AtomicU64,
@@ -34,9 +37,10 @@ pub(crate) struct DurableHead {
 
 impl DurableHead {
     /// The head of a conversation that is not loaded yet.
-    pub(crate) fn new(key: Arc<ConversationKey>) -> Self {
+    pub(crate) fn new(key: Arc<ConversationKey>, admission: Arc<Admission>) -> Self {
         Self {
             key,
+            admission,
             messages: AtomicU32::new(0),
             recalls: AtomicU32::new(0),
             lsn: AtomicU64::new(0),

@@ -51,6 +51,8 @@ impl Default for Options {
 /// Where the directory reports who died. Unbounded, because a conversation is in it once: until it
 /// comes back it cannot die again.
 pub(crate) type Deaths = mpsc::UnboundedSender<Running>;
+/// Where it arrives.
+pub(crate) type Dead = mpsc::UnboundedReceiver<Running>;
 
 /// What bringing back takes.
 #[derive(Clone)]
@@ -78,7 +80,7 @@ enum Error {
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Brings back whoever is reported, until the task is aborted.
-pub(crate) async fn run(options: Options, mut dead: mpsc::UnboundedReceiver<Running>, reloading: Reloading) {
+pub(crate) async fn run(options: Options, mut dead: Dead, reloading: Reloading) {
     let mut failures = Failures { options, of: HashMap::new() };
     let mut under_way = JoinSet::new();
     // Each reads the log since the last checkpoint: one at a time, so that many cost the disk no more.

@@ -21,7 +21,7 @@ use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
 use super::recovery::Recovered;
-use super::reload::{self, Reloading};
+use super::reload::{self, Dead, Deaths, Reloading};
 use super::retention;
 use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
@@ -159,102 +159,150 @@ pub fn start(
     draining: watch::Receiver<bool>,
     calls: Calls,
 ) -> Result<Started, Error> {
-    let epoch = place.epoch;
     let arrivals = Arc::new(Arrivals::default());
     let deliveries = Deliveries::start();
     let (batches, completing) = completion::start(arrivals.clone(), deliveries.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
-    let log = Arc::new(start_log(&recovered, &place, wal_dir, options.log, sink, calls.on_log_failure)?);
-    let mut archive = recovered.archive;
-    archive.history = options.history;
-    let archive = Arc::new(archive);
-    let dirty = Arc::new(DirtyList::default());
-    recovered.dirty.into_iter().for_each(|key| dirty.add(key));
-    let context = Context {
-        log: log.clone(),
-        archive: archive.clone(),
-        dirty: dirty.clone(),
-        recall_window: options.recall_window,
-        history: options.history,
-        retention: options.retention,
-        epoch,
-        count: recovered.conversations.into(),
-        inboxes: Arc::new(Inboxes::default()),
-        newcomers: Newcomers::default(),
-        deliveries,
-    };
-    let context = Arc::new(context);
-    let admission = Arc::new(Admission::new(options.admission));
+    let log = options.log.clone();
+    let log = Arc::new(start_log(&recovered, &place, wal_dir, log, sink, calls.on_log_failure)?);
     let (deaths, dead) = mpsc::unbounded_channel();
-    let directory = Arc::new(Directory::new(context.clone(), admission.clone(), deaths.clone()));
-    let publisher = Arc::new(Publisher::new(
-        place,
-        archive.clone(),
-        LogEnds::of(&log),
-        recovered.replay_after,
-        options.keep_log,
-    )?);
-    let compaction = Compaction::start(
-        options.compaction,
-        options.retention,
-        archive.clone(),
-        publisher.clone(),
-        metrics.clone(),
-    )?;
-    let nudge = compaction.nudge();
-    let paging = Paging::new(archive.clone());
-    let reloading = Reloading {
-        publisher: publisher.clone(),
-        directory: directory.clone(),
-        dirty: dirty.clone(),
-        metrics: metrics.clone(),
-        deaths,
-    };
-    let reloading = tokio::spawn(reload::run(options.reload, dead, reloading));
-    let checkpoints = desk.open(Checkpointer {
-        options: options.checkpoint,
-        publisher: publisher.clone(),
-        archive,
-        directory: directory.clone(),
-        log: log.clone(),
-        dirty,
-        metrics: metrics.clone(),
-        on_published: Box::new(move || nudge.look()),
-    })?;
-    let passivating = tokio::spawn(passivation::run(
-        options.passivation,
-        directory.clone(),
-        context.inboxes.clone(),
-        admission.clone(),
-        growth,
-        metrics.clone(),
-    ));
-    let scrub = Scrubber {
-        options: options.scrub,
-        publisher: publisher.clone(),
-        directory: directory.clone(),
-        log: log.clone(),
-        metrics: metrics.clone(),
-    };
-    let scrub = scrub.start()?;
-    let reading = Semaphore::new(reader::READS_MAX);
-    let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
-    let conversations = Conversations { shared: Arc::new(shared) };
-    let keeps_log = !options.keep_log.is_zero();
+    let common = Common::of(recovered, place, log.clone(), deliveries, &options, metrics, deaths.clone())?;
+    let compaction = common.start_compaction(options.compaction)?;
+    let reloading = common.start_reloading(options.reload, deaths, dead);
+    let checkpoints = common.start_checkpoints(desk, options.checkpoint, compaction.nudge())?;
+    let passivating = common.start_passivating(options.passivation, growth);
+    let scrub = common.start_scrub(options.scrub)?;
     Ok(Started {
-        conversations,
+        publisher: common.publisher.clone(),
+        conversations: common.into_conversations(arrivals, draining),
         log,
-        publisher,
         checkpoints,
         compaction,
         scrub,
         completing,
         passivating,
         reloading,
-        keeps_log,
+        keeps_log: !options.keep_log.is_zero(),
     })
+}
+
+/// What the running parts have in common.
+struct Common {
+    context: Arc<Context>,
+    admission: Arc<Admission>,
+    directory: Arc<Directory>,
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+}
+
+impl Common {
+    fn of(
+        recovered: Recovered,
+        place: Place,
+        log: Arc<Wal<Ticket>>,
+        deliveries: Deliveries,
+        options: &Options,
+        metrics: &Arc<Metrics>,
+        deaths: Deaths,
+    ) -> Result<Self, Error> {
+        let (epoch, replay_after, log_ends) = (place.epoch, recovered.replay_after, LogEnds::of(&log));
+        let context = Arc::new(context_of(recovered, log, deliveries, options, epoch));
+        let admission = Arc::new(Admission::new(options.admission));
+        let directory = Arc::new(Directory::new(context.clone(), admission.clone(), deaths));
+        let archive = context.archive.clone();
+        let publisher = Publisher::new(place, archive, log_ends, replay_after, options.keep_log)?;
+        let (publisher, metrics) = (Arc::new(publisher), metrics.clone());
+        Ok(Self { context, admission, directory, publisher, metrics })
+    }
+
+    fn start_compaction(&self, options: compaction::Options) -> std::io::Result<Compaction> {
+        let (archive, retention) = (self.context.archive.clone(), self.context.retention);
+        Compaction::start(options, retention, archive, self.publisher.clone(), self.metrics.clone())
+    }
+
+    fn start_reloading(&self, options: reload::Options, deaths: Deaths, dead: Dead) -> JoinHandle<()> {
+        let reloading = Reloading {
+            publisher: self.publisher.clone(),
+            directory: self.directory.clone(),
+            dirty: self.context.dirty.clone(),
+            metrics: self.metrics.clone(),
+            deaths,
+        };
+        tokio::spawn(reload::run(options, dead, reloading))
+    }
+
+    fn start_checkpoints(
+        &self,
+        desk: Desk,
+        options: checkpoint::Options,
+        compaction: compaction::Nudge,
+    ) -> std::io::Result<Checkpoints> {
+        let Context { archive, log, dirty, .. } = &*self.context;
+        desk.open(Checkpointer {
+            options,
+            publisher: self.publisher.clone(),
+            archive: archive.clone(),
+            directory: self.directory.clone(),
+            log: log.clone(),
+            dirty: dirty.clone(),
+            metrics: self.metrics.clone(),
+            on_published: Box::new(move || compaction.look()),
+        })
+    }
+
+    fn start_passivating(&self, options: passivation::Options, growth: Growth) -> JoinHandle<()> {
+        let (directory, inboxes) = (self.directory.clone(), self.context.inboxes.clone());
+        let (admission, metrics) = (self.admission.clone(), self.metrics.clone());
+        tokio::spawn(passivation::run(options, directory, inboxes, admission, growth, metrics))
+    }
+
+    fn start_scrub(&self, options: scrub::Options) -> std::io::Result<Option<Scrub>> {
+        let scrubber = Scrubber {
+            options,
+            publisher: self.publisher.clone(),
+            directory: self.directory.clone(),
+            log: self.context.log.clone(),
+            metrics: self.metrics.clone(),
+        };
+        scrubber.start()
+    }
+
+    fn into_conversations(self, arrivals: Arc<Arrivals>, draining: watch::Receiver<bool>) -> Conversations {
+        let Self { context, admission, directory, .. } = self;
+        let (reading, paging) = (Semaphore::new(reader::READS_MAX), Paging::new(context.archive.clone()));
+        let epoch = context.epoch;
+        let shared = Shared { context, directory, admission, arrivals, reading, paging, draining, epoch };
+        Conversations { shared: Arc::new(shared) }
+    }
+}
+
+/// What every actor is given.
+fn context_of(
+    recovered: Recovered,
+    log: Arc<Wal<Ticket>>,
+    deliveries: Deliveries,
+    options: &Options,
+    epoch: u32,
+) -> Context {
+    let Recovered { mut archive, dirty: changed, conversations, .. } = recovered;
+    archive.history = options.history;
+    let dirty = DirtyList::default();
+    changed.into_iter().for_each(|key| dirty.add(key));
+    Context {
+        log,
+        archive: Arc::new(archive),
+        dirty: Arc::new(dirty),
+        recall_window: options.recall_window,
+        history: options.history,
+        retention: options.retention,
+        epoch,
+        count: conversations.into(),
+        inboxes: Arc::new(Inboxes::default()),
+        newcomers: Newcomers::default(),
+        deliveries,
+    }
 }
 
 fn start_log(

@@ -1,9 +1,11 @@
 //! Request bodies: never more than the limit, never longer than the patience.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -56,11 +58,21 @@ impl Reader {
             return Err(self.too_large());
         }
         let share = self.share(announced.upper().unwrap_or(self.limit_bytes))?;
-        let bytes = tokio::time::timeout(self.patience, self.collect(body)).await;
-        Ok(Whole {
-            bytes: bytes.map_err(|_| Failure::BodyTooSlow { patience: self.patience })??,
-            _share: share,
-        })
+        let mut collecting = pin!(self.collect(body));
+        // A small body mostly came with its head; a timer for it would cost more than reading it.
+        let bytes = match collecting.as_mut().now_or_never() {
+            Some(bytes) => bytes?,
+            None => self.in_time(collecting).await?,
+        };
+        Ok(Whole { bytes, _share: share })
+    }
+
+    async fn in_time(
+        &self,
+        collecting: impl Future<Output = Result<Bytes, Failure>>,
+    ) -> Result<Bytes, Failure> {
+        let bytes = tokio::time::timeout(self.patience, collecting).await;
+        bytes.map_err(|_| Failure::BodyTooSlow { patience: self.patience })?
     }
 
     /// Reads a body that nobody wants, so that the connection can go on. `false`: it cannot.

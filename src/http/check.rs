@@ -49,6 +49,14 @@ pub(super) fn number(value: &Value<'_>, field: &str, least: u32, most: u32) -> R
     Err(invalid(field, format_args!("must be from {least} to {most}")))
 }
 
+/// `count` of a page; 0 means as many as `default`.
+pub(super) fn count(value: &Value<'_>, default: u32, most: u32) -> Result<u32, Rejection> {
+    match number(value, "count", 0, most)? {
+        0 => Ok(default),
+        count => Ok(count),
+    }
+}
+
 /// `group_id`.
 pub(super) fn group_id(value: Value<'_>) -> Result<GroupId, Rejection> {
     GroupId::parse(&value.text("group_id")?).map_err(bad_id("group_id"))

@@ -1,36 +1,16 @@
 //! `/im.group`: create, info, members, add, kick, leave. Requests to calls; who may is the
 //! conversations'.
 
-use serde::Deserialize;
-
 use super::check;
 use super::proto;
 use super::reply::Reply;
-use super::request::Request;
-use super::value::Value;
+use super::request::request;
 use crate::config::limits::{CURSOR_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX};
 use crate::conversation::Conversations;
 use crate::message::{Caller, GroupId, Rejection, UserId};
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct CreateRequest<'a> {
-    #[serde(borrow, alias = "groupId")]
-    group_id: Value<'a>,
-    #[serde(borrow)]
-    name: Value<'a>,
-    #[serde(borrow)]
-    members: Value<'a>,
-}
-
-impl<'a> Request<'a> for CreateRequest<'a> {
-    type Message = proto::GroupCreateReq;
-}
-
-impl From<proto::GroupCreateReq> for CreateRequest<'_> {
-    fn from(message: proto::GroupCreateReq) -> Self {
-        Self { group_id: message.group_id.into(), name: message.name.into(), members: message.members.into() }
-    }
+request! {
+    pub(super) CreateRequest = proto::GroupCreateReq { group_id | "groupId", name, members }
 }
 
 pub(super) async fn create(
@@ -44,23 +24,10 @@ pub(super) async fn create(
     conversations.create_group(caller, group, name, members).await.map(Reply::GroupCreated)
 }
 
-/// A group and nothing else: what info and leave ask for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct GroupRequest<'a> {
-    #[serde(borrow, alias = "groupId")]
-    group_id: Value<'a>,
-}
-
-impl<'a> Request<'a> for GroupRequest<'a> {
+request! {
+    /// A group and nothing else: what info and leave ask for.
     /// The message of leave has the same field under the same number.
-    type Message = proto::GroupInfoReq;
-}
-
-impl From<proto::GroupInfoReq> for GroupRequest<'_> {
-    fn from(message: proto::GroupInfoReq) -> Self {
-        Self { group_id: message.group_id.into() }
-    }
+    pub(super) GroupRequest = proto::GroupInfoReq { group_id | "groupId" }
 }
 
 pub(super) async fn info(
@@ -82,25 +49,8 @@ pub(super) async fn leave(
     Ok(Reply::Done)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct MembersRequest<'a> {
-    #[serde(borrow, alias = "groupId")]
-    group_id: Value<'a>,
-    #[serde(borrow)]
-    cursor: Value<'a>,
-    #[serde(borrow)]
-    count: Value<'a>,
-}
-
-impl<'a> Request<'a> for MembersRequest<'a> {
-    type Message = proto::GroupMembersReq;
-}
-
-impl From<proto::GroupMembersReq> for MembersRequest<'_> {
-    fn from(message: proto::GroupMembersReq) -> Self {
-        Self { group_id: message.group_id.into(), cursor: message.cursor.into(), count: message.count.into() }
-    }
+request! {
+    pub(super) MembersRequest = proto::GroupMembersReq { group_id | "groupId", cursor, count }
 }
 
 pub(super) async fn members(
@@ -110,32 +60,14 @@ pub(super) async fn members(
 ) -> Result<Reply, Rejection> {
     let group = check::group_id(request.group_id)?;
     let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?.into_owned();
-    let count = match check::number(&request.count, "count", 0, MEMBERS_PAGE_MAX)? {
-        0 => MEMBERS_PAGE_DEFAULT,
-        count => count,
-    };
+    let count = check::count(&request.count, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX)?;
     conversations.members(caller, &group, cursor, count).await.map(Reply::Members)
 }
 
-/// Some users of a group: what add and kick ask for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct UsersRequest<'a> {
-    #[serde(borrow, alias = "groupId")]
-    group_id: Value<'a>,
-    #[serde(borrow, alias = "userIds")]
-    user_ids: Value<'a>,
-}
-
-impl<'a> Request<'a> for UsersRequest<'a> {
+request! {
+    /// Some users of a group: what add and kick ask for.
     /// The message of kick has the same fields under the same numbers.
-    type Message = proto::GroupAddReq;
-}
-
-impl From<proto::GroupAddReq> for UsersRequest<'_> {
-    fn from(message: proto::GroupAddReq) -> Self {
-        Self { group_id: message.group_id.into(), user_ids: message.user_ids.into() }
-    }
+    pub(super) UsersRequest = proto::GroupAddReq { group_id | "groupId", user_ids | "userIds" }
 }
 
 impl UsersRequest<'_> {

@@ -58,7 +58,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limiter.check(&user("alice")), Ok(()));
         }
-        let wait = limiter.check(&user("alice")).expect_err("too fast");
+        // The next one, unless this thread has not run for a third of a second.
+        let wait = (0..).find_map(|_| limiter.check(&user("alice")).err()).expect("too fast");
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(limiter.check(&user("bob")), Ok(()));
     }

@@ -12,6 +12,34 @@ pub(super) trait Request<'a>: Deserialize<'a> {
     type Message: prost::Message + Default + Into<Self>;
 }
 
+/// Declares a verb's request: each field a [`Value`](super::value::Value), under its own name or the other one that
+/// proto3's JSON mapping gives it, and the same in protobuf.
+macro_rules! request {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis $name:ident = $message:ty { $($field:ident $(| $alias:literal)?),+ $(,)? }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        $visibility struct $name<'a> {
+            $(#[serde(borrow $(, alias = $alias)?)] $field: $crate::http::value::Value<'a>,)+
+        }
+
+        impl<'a> $crate::http::request::Request<'a> for $name<'a> {
+            type Message = $message;
+        }
+
+        impl From<$message> for $name<'_> {
+            fn from(message: $message) -> Self {
+                Self { $($field: message.$field.into()),+ }
+            }
+        }
+    };
+}
+
+pub(super) use request;
+
 /// Reads a request. Refuses what is not the encoding that it claims to be.
 pub(super) fn decode<'a, R: Request<'a>>(encoding: BodyEncoding, body: &'a [u8]) -> Result<R, Rejection> {
     match encoding {

@@ -1,44 +1,32 @@
 //! `/im.chat`: list, sync, acks, signal, online. Requests to calls; what they mean is the
 //! conversations'.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use self::cursors::Cursors;
 use super::check;
 use super::encoding::BodyEncoding;
 use super::json;
 use super::proto;
 use super::reply::Reply;
-use super::request::{Request, decode, from_json};
+use super::request::{Request, decode, from_json, request};
 use super::value::Value;
 use crate::config::limits::{
     CURSOR_BYTES_MAX, LIST_COUNT_DEFAULT, LIST_COUNT_MAX, ONLINE_USERS_MAX, PULL_COUNT_MAX, PULL_WAIT_MS_MAX,
-    SIGNAL_DATA_BYTES_MAX, SIGNAL_KIND_BYTES_MAX, SYNC_CURSORS_MAX,
+    SIGNAL_DATA_BYTES_MAX, SIGNAL_KIND_BYTES_MAX,
 };
 use crate::conversation::Conversations;
-use crate::message::{Address, Position, Rejection, Sync, UserId};
+use crate::message::{Address, Rejection, Sync, UserId};
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ListRequest<'a> {
-    #[serde(borrow)]
-    cursor: Value<'a>,
-    #[serde(borrow)]
-    count: Value<'a>,
-}
+pub(super) use self::cursors::positions;
 
-impl<'a> Request<'a> for ListRequest<'a> {
-    type Message = proto::ListReq;
-}
+mod cursors;
 
-impl From<proto::ListReq> for ListRequest<'_> {
-    fn from(message: proto::ListReq) -> Self {
-        Self { cursor: message.cursor.into(), count: message.count.into() }
-    }
+request! {
+    pub(super) ListRequest = proto::ListReq { cursor, count }
 }
 
 pub(super) async fn list(
@@ -47,148 +35,8 @@ pub(super) async fn list(
     request: ListRequest<'_>,
 ) -> Result<Reply, Rejection> {
     let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?;
-    let count = match check::number(&request.count, "count", 0, LIST_COUNT_MAX)? {
-        0 => LIST_COUNT_DEFAULT,
-        count => count,
-    };
+    let count = check::count(&request.count, LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
     conversations.list(caller, &cursor, count).await.map(Reply::Chats)
-}
-
-/// How far a client has one conversation.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct PositionRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-    #[serde(borrow, alias = "msgIndex")]
-    msg_index: Value<'a>,
-    #[serde(borrow, alias = "recallIndex")]
-    recall_index: Value<'a>,
-}
-
-impl PositionRequest<'_> {
-    fn check(self) -> Result<Position, Rejection> {
-        Ok(Position {
-            at: check::address(self.target, self.target_type)?,
-            msg_index: self.msg_index.number("msg_index")?,
-            recall_index: self.recall_index.number("recall_index")?,
-        })
-    }
-}
-
-impl From<proto::ChatPosition> for PositionRequest<'_> {
-    fn from(message: proto::ChatPosition) -> Self {
-        Self {
-            target: message.target.into(),
-            target_type: message.target_type.into(),
-            msg_index: message.msg_index.into(),
-            recall_index: message.recall_index.into(),
-        }
-    }
-}
-
-/// A list of positions, cut off behind one more than is allowed.
-#[derive(Default)]
-enum Cursors<'a> {
-    /// Absent, or `null`.
-    #[default]
-    Zero,
-    List(Vec<PositionRequest<'a>>),
-    /// A text or the like: all that a form can say.
-    Other,
-}
-
-impl Cursors<'_> {
-    fn check(self) -> Result<Vec<Position>, Rejection> {
-        let positions = match self {
-            Self::Zero => Vec::new(),
-            Self::List(positions) => positions,
-            Self::Other => {
-                let rule = "must be a list of objects, which a form cannot hold: use JSON or protobuf";
-                return Err(check::invalid("cursors", rule));
-            }
-        };
-        if positions.len() > SYNC_CURSORS_MAX {
-            return Err(check::invalid("cursors", format_args!("must have at most {SYNC_CURSORS_MAX}")));
-        }
-        let place = |(place, position): (usize, PositionRequest<'_>)| {
-            position.check().map_err(|why| match why {
-                Rejection::Invalid(why) => check::invalid(&format!("cursors[{place}]:"), why),
-                why => why,
-            })
-        };
-        positions.into_iter().enumerate().map(place).collect()
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Cursors<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyCursors)
-    }
-}
-
-struct AnyCursors;
-
-impl<'de> Visitor<'de> for AnyCursors {
-    type Value = Cursors<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of objects")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Cursors::Zero)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Cursors::Other)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Cursors::Other)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Cursors::Other)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Cursors::Other)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Cursors::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut positions = Vec::new();
-        while positions.len() <= SYNC_CURSORS_MAX {
-            let Some(position) = elements.next_element()? else { return Ok(Cursors::List(positions)) };
-            positions.push(position);
-        }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Cursors::List(positions))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cursors::Other)
-    }
-}
-
-/// The positions of a `resume`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ResumeRequest<'a> {
-    #[serde(borrow)]
-    cursors: Cursors<'a>,
-}
-
-/// Reads the parameters of a `resume`.
-pub(super) fn positions(params: &[u8]) -> Result<Vec<Position>, Rejection> {
-    from_json::<ResumeRequest<'_>>(params)?.cursors.check()
 }
 
 #[derive(Default, Deserialize)]
@@ -208,9 +56,8 @@ impl<'a> Request<'a> for SyncRequest<'a> {
 
 impl From<proto::SyncReq> for SyncRequest<'_> {
     fn from(message: proto::SyncReq) -> Self {
-        let positions = message.cursors.into_iter().take(SYNC_CURSORS_MAX + 1);
         Self {
-            cursors: Cursors::List(positions.map(PositionRequest::from).collect()),
+            cursors: Cursors::of(message.cursors),
             wait_ms: message.wait_ms.into(),
             count: message.count.into(),
         }
@@ -219,10 +66,7 @@ impl From<proto::SyncReq> for SyncRequest<'_> {
 
 impl SyncRequest<'_> {
     fn check(self) -> Result<Sync, Rejection> {
-        let count = match check::number(&self.count, "count", 0, PULL_COUNT_MAX)? {
-            0 => PULL_COUNT_MAX,
-            count => count,
-        };
+        let count = check::count(&self.count, PULL_COUNT_MAX, PULL_COUNT_MAX)?;
         let wait_ms = check::number(&self.wait_ms, "wait_ms", 0, PULL_WAIT_MS_MAX)?;
         let wait = Duration::from_millis(wait_ms.into());
         Ok(Sync { positions: self.cursors.check()?, wait, count })
@@ -237,24 +81,9 @@ pub(super) async fn sync(
     conversations.sync(caller, request.check()?).await.map(Reply::Synced)
 }
 
-/// A conversation and nothing else.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct AcksRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-}
-
-impl<'a> Request<'a> for AcksRequest<'a> {
-    type Message = proto::AcksReq;
-}
-
-impl From<proto::AcksReq> for AcksRequest<'_> {
-    fn from(message: proto::AcksReq) -> Self {
-        Self { target: message.target.into(), target_type: message.target_type.into() }
-    }
+request! {
+    /// A conversation and nothing else.
+    pub(super) AcksRequest = proto::AcksReq { target, target_type | "targetType" }
 }
 
 pub(super) async fn acks(
@@ -266,33 +95,9 @@ pub(super) async fn acks(
     conversations.acks(caller, &at).await.map(Reply::Acks)
 }
 
-/// A signal as forms and protobuf say it: `data` is a text.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SignalRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-    #[serde(borrow)]
-    kind: Value<'a>,
-    #[serde(borrow)]
-    data: Value<'a>,
-}
-
-impl<'a> Request<'a> for SignalRequest<'a> {
-    type Message = proto::SignalReq;
-}
-
-impl From<proto::SignalReq> for SignalRequest<'_> {
-    fn from(message: proto::SignalReq) -> Self {
-        Self {
-            target: message.target.into(),
-            target_type: message.target_type.into(),
-            kind: message.kind.into(),
-            data: message.data.into(),
-        }
-    }
+request! {
+    /// A signal as forms and protobuf say it: `data` is a text.
+    SignalRequest = proto::SignalReq { target, target_type | "targetType", kind, data }
 }
 
 /// A signal as JSON says it: `data` is any value, passed on as it is written.
@@ -370,21 +175,8 @@ pub(super) async fn signal(
     Ok(Reply::Done)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct OnlineRequest<'a> {
-    #[serde(borrow, alias = "userIds")]
-    user_ids: Value<'a>,
-}
-
-impl<'a> Request<'a> for OnlineRequest<'a> {
-    type Message = proto::OnlineReq;
-}
-
-impl From<proto::OnlineReq> for OnlineRequest<'_> {
-    fn from(message: proto::OnlineReq) -> Self {
-        Self { user_ids: message.user_ids.into() }
-    }
+request! {
+    pub(super) OnlineRequest = proto::OnlineReq { user_ids | "userIds" }
 }
 
 pub(super) async fn online(
@@ -404,9 +196,14 @@ pub(super) async fn online(
 }
 
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
-    use crate::message::GroupId;
+    use crate::config::limits::SYNC_CURSORS_MAX;
+    use crate::message::{GroupId, Position};
 
     fn refusal<T: fmt::Debug>(result: Result<T, Rejection>) -> String {
         match result {

@@ -28,6 +28,7 @@ pub const SESSIONS_PER_USER_MAX: usize = 64;
 /// Records whose events wait while an inbox is read, which takes milliseconds; the conversations of
 /// further ones are asked where they stand.
 const WAITING_MAX: usize = 4_096;
+
 /// The inbox of one user.
 #[derive(Debug)]
 pub struct Inbox {
@@ -380,5 +381,7 @@ impl Inbox {
     }
 }
 
+#[cfg(test)]
+mod counted;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,17 @@
 //! `chinwag bench`, at its shortest: against a server of its own, against one that runs, and against none.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Finished, Process, TestServer, chinwag};
 
-fn bench(arguments: &[&str]) -> Finished {
-    let few =
-        ["bench", "--connections", "4", "--conversations", "10", "--duration", "500ms", "--warm-up", "100ms"];
-    Process::run(chinwag(&[&few, arguments].concat()))
+/// As short as it can be where nothing has to come of it.
+const SHORT: [&str; 2] = ["--duration", "500ms"];
+/// Enough of every verb also on a busy machine with a slow disk.
+const OF_ALL: [&str; 4] = ["--duration", "2s", "--mix", "send=2,pull=1,ack=1"];
+
+fn bench(load: &[&str], arguments: &[&str]) -> Finished {
+    let few = ["bench", "--connections", "4", "--conversations", "10", "--warm-up", "100ms"];
+    Process::run(chinwag(&[&few, load, arguments].concat()))
 }
 
 /// The number in a column of the line that begins with a verb.
@@ -24,7 +28,7 @@ fn a_bench_without_a_server_starts_its_own_and_leaves_nothing() {
     let (dir, json) = (place.path().join("dir"), place.path().join("result.json"));
     std::fs::create_dir(&dir).expect("a directory");
     let [dir_text, json_text] = [&dir, &json].map(|path| path.to_str().expect("UTF-8"));
-    let finished = bench(&["--dir", dir_text, "--json", json_text, "--", "--segment-bytes", "1MiB"]);
+    let finished = bench(&OF_ALL, &["--dir", dir_text, "--json", json_text, "--", "--segment-bytes", "1MiB"]);
     assert_eq!(finished.code(), Some(0), "{finished:?}");
     for verb in ["send", "pull", "ack", "all"] {
         assert!(column(&finished, verb, 1) > 0.0, "{finished:?}");
@@ -49,7 +53,7 @@ fn a_bench_of_a_running_server_keeps_to_a_rate_and_its_messages_are_there() {
     let json = place.path().join("result.json");
     let json_text = json.to_str().expect("UTF-8");
     let rate = ["--rate", "200", "--mix", "send=1", "--json", json_text];
-    let finished = bench(&[&["--url", &url, "--data", data], &rate[..]].concat());
+    let finished = bench(&SHORT, &[&["--url", &url, "--data", data], &rate[..]].concat());
     assert_eq!(finished.code(), Some(0), "{finished:?}");
     let json: Value = serde_json::from_slice(&std::fs::read(&json).expect("a file")).expect("JSON");
     let [sent, unsent] =
@@ -68,7 +72,7 @@ fn a_bench_over_websockets_has_many_requests_in_flight_and_every_one_is_answered
     let json = place.path().join("result.json");
     let [data, json_text] = [server.data(), &json].map(|path| path.to_str().expect("UTF-8"));
     let sockets = ["--transport", "ws", "--pipeline", "8", "--json", json_text];
-    let finished = bench(&[&["--url", &url, "--data", data], &sockets[..]].concat());
+    let finished = bench(&OF_ALL, &[&["--url", &url, "--data", data], &sockets[..]].concat());
     assert_eq!(finished.code(), Some(0), "{finished:?}");
     for verb in ["send", "pull", "ack", "all"] {
         assert!(column(&finished, verb, 1) > 0.0, "{finished:?}");
@@ -81,14 +85,29 @@ fn a_bench_over_websockets_has_many_requests_in_flight_and_every_one_is_answered
 }
 
 #[test]
+fn a_bench_in_groups_makes_them_once_and_everybody_is_in_them() {
+    let server = TestServer::start();
+    let url = format!("http://{}", server.ready().http);
+    let data = server.data().to_str().expect("UTF-8");
+    for _ in 0..2 {
+        let finished = bench(&SHORT, &["--url", &url, "--data", data, "--members", "120"]);
+        assert_eq!(finished.code(), Some(0), "{finished:?}");
+        assert_eq!(column(&finished, "all", 2), 0.0, "errors: {finished:?}");
+        assert!(finished.stdout[0].contains("10 groups of 120 of 120 users"), "{finished:?}");
+    }
+    let info = server.client("bench-7").group_call("info", &json!({"group_id": "bench-9-of-120"}));
+    assert_eq!(info["members_count"], 120);
+}
+
+#[test]
 fn a_bench_that_finds_no_server_or_no_key_says_so_in_one_line() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let data = place.path().to_str().expect("UTF-8");
-    let no_key = bench(&["--url", "http://127.0.0.1:1", "--data", data]);
+    let no_key = bench(&SHORT, &["--url", "http://127.0.0.1:1", "--data", data]);
     no_key.assert_refused_in_one_line(1, &["token.key", "--key"]);
     let key = place.path().join("token.key");
     std::fs::write(&key, "00".repeat(32)).expect("a file");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
-    let no_server = bench(&["--url", "http://127.0.0.1:1", "--data", data]);
+    let no_server = bench(&SHORT, &["--url", "http://127.0.0.1:1", "--data", data]);
     no_server.assert_refused_in_one_line(1, &["cannot connect"]);
 }

@@ -25,7 +25,7 @@ fn the_public_address_does_not_serve_operations_nor_the_other_way_round() {
 
 #[test]
 fn while_draining_it_is_alive_and_not_ready() {
-    let mut server = TestServer::start_with(&["--drain-timeout", "5s"]);
+    let mut server = TestServer::start_with(&["--drain-timeout", "60s", "--body-timeout", "60s"]);
     let alice = server.client("alice");
     let body = alice.with("bob").body(&json!({"msg": "m"})).to_string();
     let bytes = alice.request("/im.chat/send", &[("Expect", "100-continue")], body.as_bytes());

@@ -4,22 +4,34 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{DEADLINE, TestServer};
+use crate::support::{DEADLINE, TestServer, eventually, fresh};
+
+/// What comes of a few calls of a new user within a second; a machine that was too busy for that tries with another
+/// user.
+fn within_a_second<T>(mut attempt: impl FnMut(&str) -> T) -> T {
+    eventually("a few calls within a second", || {
+        let (user, started) = (fresh("hasty"), Instant::now());
+        let outcome = attempt(&user);
+        (started.elapsed() < Duration::from_secs(1)).then_some(outcome)
+    })
+}
 
 #[test]
 fn too_fast_is_429_which_says_when_to_come_back() {
     let server = TestServer::start_with(&["--rate", "1"]);
-    let alice = server.client("alice");
-    let started = Instant::now();
-    alice.with("bob").send("one");
-    let reply = alice.with("bob").call("send", &json!({"msg": "two"}));
-    assert!(started.elapsed() < Duration::from_secs(1), "too slow to be too fast");
+    let (alice, reply) = within_a_second(|user| {
+        let alice = server.client(user);
+        alice.with("bob").send("one");
+        let reply = alice.with("bob").call("send", &json!({"msg": "two"}));
+        (alice, reply)
+    });
     reply.assert_error(429, 10009);
     let seconds: u64 = reply.header("retry-after").expect("Retry-After").parse().expect("whole seconds");
     let milliseconds = reply.json()["retry_after_ms"].as_u64().expect("milliseconds");
     assert!((1..=1000).contains(&milliseconds), "{milliseconds}");
     assert_eq!(seconds, 1);
-    assert_eq!(server.client("bob").with("alice").beginning().max_msg_index, 1, "nothing was stored");
+    let stored = server.client("bob").with(&alice.user).beginning().max_msg_index;
+    assert_eq!(stored, 1, "nothing was stored");
 }
 
 #[test]
@@ -44,11 +56,14 @@ fn after_the_time_it_said_the_call_is_welcome() {
 #[test]
 fn everybody_has_their_own_measure_over_all_verbs_and_connections() {
     let server = TestServer::start_with(&["--rate", "1"]);
-    server.client("alice").with("bob").send("one");
-    // Another connection, another verb: the same user.
-    let pull = json!({"direction": "after", "start_msg_index": 1, "count": 1});
-    server.client("alice").with("carol").call("pull", &pull).assert_error(429, 10009);
-    server.client("alice").call("/im.group/create", &json!({"name": "n"})).assert_error(429, 10009);
+    let refused = within_a_second(|user| {
+        server.client(user).with("bob").send("one");
+        // Another connection, another verb: the same user.
+        let pull = json!({"direction": "after", "start_msg_index": 1, "count": 1});
+        let pulled = server.client(user).with("carol").call("pull", &pull);
+        [pulled, server.client(user).call("/im.group/create", &json!({"name": "n"}))]
+    });
+    refused.iter().for_each(|reply| drop(reply.assert_error(429, 10009)));
     for number in 0..50 {
         server.client(&format!("user {number}")).with("bob").send("one");
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{TestServer, fresh, shared_server};
+use crate::support::{Chat, TestServer, eventually, fresh, shared_server};
 
 #[test]
 fn a_recalled_text_is_empty_for_everybody_in_every_pull() {
@@ -131,6 +131,18 @@ fn in_a_group_owners_recall_anything_and_members_their_own() {
     assert_eq!(other.group(&group).beginning().texts(), ["", ""]);
 }
 
+/// Sends and recalls within a second, for which a busy machine may need several tries: the message and its recall.
+fn sent_and_recalled(chat: &Chat<'_>) -> (u32, u32) {
+    eventually("a recall within the window", || {
+        let started = Instant::now();
+        let msg_index = chat.send("recalled in time").msg_index;
+        let reply = chat.call("recall", &json!({"msg_index": msg_index}));
+        let is_in_time = started.elapsed() < Duration::from_secs(1);
+        let index = || reply.ok()["recall_index"].as_u64().and_then(|index| index.try_into().ok());
+        (is_in_time || reply.status == 200).then(|| (msg_index, index().expect("an index")))
+    })
+}
+
 #[test]
 fn after_the_recall_window_it_is_20004() {
     let server = TestServer::start_with(&["--recall-window", "1s"]);
@@ -138,17 +150,21 @@ fn after_the_recall_window_it_is_20004() {
     let chat = alice.with("bob");
     let sent = Instant::now();
     chat.send("old");
-    chat.send("recalled in time");
-    assert_eq!(chat.recall(2), 1);
+    let (recalled, first) = sent_and_recalled(&chat);
+    assert_eq!(first, 1);
     // A pull of nothing, as the clock.
     let wait = json!({"start_msg_index": 99, "wait_ms": 1100});
     chat.pull(&wait);
     assert!(sent.elapsed() > Duration::from_millis(1000));
     chat.call("recall", &json!({"msg_index": 1})).assert_error_naming(409, 20004, &["1s"]);
-    assert_eq!(chat.recall(2), 1, "what is recalled stays so");
-    chat.send("young");
-    assert_eq!(chat.recall(3), 2);
-    assert_eq!(chat.beginning().texts(), ["old", "", ""]);
+    assert_eq!(chat.recall(recalled), 1, "what is recalled stays so");
+    let (young, second) = sent_and_recalled(&chat);
+    assert_eq!(second, 2);
+    let page = chat.beginning();
+    assert_eq!(
+        (page.texts()[0], page.recalls.iter().map(|(recall, message)| (*recall, *message)).collect()),
+        ("old", vec![(1, recalled), (2, young)])
+    );
 }
 
 #[test]

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, Connection, TestServer};
+use crate::support::{Client, Connection, DEADLINE, LATEST, TestServer, eventually};
 
-/// What a busy machine may add to a time-out of 200 ms.
-const LATEST: Duration = Duration::from_secs(5);
 const TIMEOUT: &str = "200ms";
 /// Timers may fire early by a tick.
 const EARLIEST: Duration = Duration::from_millis(190);
@@ -90,11 +88,13 @@ fn a_head_that_drips_ends_the_connection() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = TestServer::start_with(&["--header-timeout", TIMEOUT]);
+    // Not so short that a busy machine has not written the request by then.
+    let server = TestServer::start_with(&["--header-timeout", "2s"]);
     let alice = server.client("alice");
-    let mut connection = server.connect();
     let body = alice.with("bob").body(&json!({"msg": "m"})).to_string();
-    connection.write(alice.request("/im.chat/send", &[], body.as_bytes())).expect("the server reads");
+    let request = alice.request("/im.chat/send", &[], body.as_bytes());
+    let mut connection = server.connect();
+    connection.write(request).expect("the server reads");
     connection.read_reply().expect("a reply").ok();
     let idle = Instant::now();
     assert_eq!(connection.read_to_close().expect("the connection ends"), b"");
@@ -103,12 +103,12 @@ fn an_idle_connection_is_closed() {
 
 #[test]
 fn a_waiting_pull_is_not_idle() {
-    let server = TestServer::start_with(&["--header-timeout", TIMEOUT, "--body-timeout", TIMEOUT]);
+    let server = TestServer::start_with(&["--header-timeout", "2s", "--body-timeout", "2s"]);
     let alice = server.client("alice");
     let started = Instant::now();
-    let page = alice.with("bob").pull(&json!({"start_msg_index": 1, "wait_ms": 700}));
+    let page = alice.with("bob").pull(&json!({"start_msg_index": 1, "wait_ms": 4000}));
     assert_eq!(page.max_msg_index, 0);
-    assert!(started.elapsed() >= Duration::from_millis(690), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(3990), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -130,9 +130,7 @@ fn a_client_that_does_not_read_loses_its_connection_and_delays_nobody() {
     assert_eq!(alice.with("bob").send("others go on").msg_index, 51);
     assert!(started.elapsed() < LATEST);
     // The server gives up: what is left in the buffers is less than what was asked for.
-    crate::support::eventually("the connection is given up", || {
-        (server.metric("chinwag_connections")? <= 1.0).then_some(())
-    });
+    eventually("the connection is given up", || (server.metric("chinwag_connections")? <= 1.0).then_some(()));
     let left = deaf.read_to_close().expect("the connection ends");
     assert!(left.len() < 30_000_000, "{} bytes came", left.len());
 }
@@ -149,7 +147,7 @@ fn slow_connections_do_not_keep_others_out() {
 
 #[test]
 fn more_connections_than_allowed_wait_until_one_ends() {
-    let server = TestServer::start_with(&["--connections", "2"]);
+    let server = TestServer::start_with(&["--connections", "2", "--body-timeout", "60s"]);
     let first = almost_a_send(&server, &server.client("alice"));
     let second = almost_a_send(&server, &server.client("alice"));
     let bob = server.client("bob");
@@ -159,7 +157,7 @@ fn more_connections_than_allowed_wait_until_one_ends() {
     third.wait_at_most(Duration::from_millis(100));
     assert!(third.read_reply().is_err(), "a third connection is served beside two");
     drop(first);
-    third.wait_at_most(crate::support::DEADLINE);
+    third.wait_at_most(DEADLINE);
     assert_eq!(third.read_reply().expect("a reply").ok()["msg_index"], 1);
     drop(second);
 }

@@ -20,11 +20,15 @@ pub(crate) use connection::{Connection, Reply, request};
 pub(crate) use line::Line;
 pub(crate) use process::{Finished, Process, chinwag};
 pub(crate) use server::{Arrangement, TestServer, shared_server};
-pub(crate) use stream::Stream;
+pub(crate) use stream::{EventSource, Stream};
 pub(crate) use tokens::{claims_of, key_file, key_path, sign_with_pem, sign_with_secret, unsigned};
 
 /// How long anything may take before a test gives up: far beyond what a busy machine needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a busy machine may add to something that takes a moment: less than all that a server is told to wait for, or
+/// waits for by itself, where a test asserts that it does not.
+pub(crate) const LATEST: Duration = Duration::from_secs(20);
 
 /// A name nobody else in this run uses, so that tests can share a server.
 pub(crate) fn fresh(name: &str) -> String {

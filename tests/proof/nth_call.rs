@@ -15,7 +15,7 @@ use crate::{directory, number, script};
 const EVERY_DEFAULT: u64 = 7;
 const IMAGE_MIB: u64 = 32;
 const THREADS: [&str; 4] = ["wal", "wal-spare", "checkpoint", "compaction"];
-const DIES_WITHIN: Duration = Duration::from_secs(20);
+const DIES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where a life ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

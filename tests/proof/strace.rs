@@ -17,7 +17,7 @@ use crate::until;
 pub(crate) const CALLS: [&str; 9] =
     ["openat", "pwrite64", "fdatasync", "fsync", "renameat2", "rename", "unlink", "ftruncate", "mkdir"];
 
-const ATTACHES_WITHIN: Duration = Duration::from_secs(10);
+const ATTACHES_WITHIN: Duration = Duration::from_secs(60);
 
 /// A strace that is attached to one thread of a server.
 pub(crate) struct Attached {

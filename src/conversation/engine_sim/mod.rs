@@ -9,11 +9,14 @@
 
 mod life;
 mod model;
+mod request;
 mod round;
+mod seen;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use round::{Sabotage, Seen};
+use round::Sabotage;
+use seen::Seen;
 
 /// About eight seconds, unoptimised.
 const ROUNDS_DEFAULT: u64 = 250;

@@ -8,24 +8,22 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::super::group;
 use super::super::history;
-use super::super::old::{Missing, Old};
+use super::super::old::Old;
 use super::super::publisher::Place;
 use super::super::recovery::{self, Recovered, recover};
 use super::super::retention;
-use super::super::state::{Decision, Durable, Pulled, State};
+use super::super::state::Durable;
 use super::life::{self, Life, Stop};
 use super::model::{End, Expected, Model};
+use super::request::{Decided, Request, USERS, Wish, chance, user};
+use super::seen::Seen;
 use crate::disk::{Disk, Operation, Simulated};
-use crate::message::{
-    Caller, ConversationKey, Direction, Draft, GroupId, Page, Pull, Receipt, Rejection, UserId,
-};
+use crate::message::{ConversationKey, GroupId, Rejection};
 use crate::snapshot;
 use crate::wal::{self, Options, State as LogState, SyncMode};
 
 const DIRS: [&str; 4] = ["wal", "snap", "tmp", "quarantine"];
-const USERS: [&str; 4] = ["ann", "ben", "cem", "dee"];
 
 /// So little stays in memory that every conversation has an old part.
 const HISTORY: history::Options = history::Options {
@@ -51,70 +49,6 @@ pub(super) enum Sabotage {
     NoSyncs,
     /// Old messages leave memory before a pack has them.
     UnsavedLetGo,
-}
-
-/// How often the cases came up that the test is for.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    crashes: u64,
-    records: u64,
-    torn_tails: u64,
-    lost_suffixes: u64,
-    failed_logs: u64,
-    checkpoints: u64,
-    compactions: u64,
-    passivated: u64,
-    faulty_recoveries: u64,
-    full_disks: u64,
-    quarantined: u64,
-    forced_rotations: u64,
-    reloaded: u64,
-    trimmed: u64,
-    loaded_in_part: u64,
-    /// Calls that needed old messages, and what they came to.
-    old_pages: u64,
-    old_recalls: u64,
-    old_retries: u64,
-    old_ids_reused: u64,
-    /// Pages that did not begin with the first message.
-    retained: u64,
-}
-
-impl Seen {
-    fn counts(&mut self) -> [&mut u64; 20] {
-        [
-            &mut self.crashes,
-            &mut self.records,
-            &mut self.torn_tails,
-            &mut self.lost_suffixes,
-            &mut self.failed_logs,
-            &mut self.checkpoints,
-            &mut self.compactions,
-            &mut self.passivated,
-            &mut self.faulty_recoveries,
-            &mut self.full_disks,
-            &mut self.quarantined,
-            &mut self.trimmed,
-            &mut self.loaded_in_part,
-            &mut self.old_pages,
-            &mut self.old_recalls,
-            &mut self.old_retries,
-            &mut self.old_ids_reused,
-            &mut self.retained,
-            &mut self.forced_rotations,
-            &mut self.reloaded,
-        ]
-    }
-
-    pub(super) fn is_everything(&mut self) -> bool {
-        self.counts().iter().all(|count| **count > 0)
-    }
-
-    pub(super) fn add(&mut self, other: &mut Self) {
-        for (count, more) in self.counts().into_iter().zip(other.counts()) {
-            *count += *more;
-        }
-    }
 }
 
 struct Round {
@@ -154,10 +88,6 @@ pub(super) fn round(seed: u64, sabotage: Sabotage) -> Result<Seen, String> {
     Ok(round.seen)
 }
 
-fn user(id: &str) -> UserId {
-    UserId::parse(id).expect("a valid id")
-}
-
 fn keys() -> Vec<ConversationKey> {
     let direct = [("ann", "ben"), ("ann", "cem"), ("dee", "dee")];
     let direct = direct.map(|(one, other)| ConversationKey::direct(user(one), user(other)));
@@ -167,7 +97,7 @@ fn keys() -> Vec<ConversationKey> {
 
 impl Round {
     fn chance(&mut self, percent: u32) -> bool {
-        self.random.random_range(0..100) < percent
+        chance(&mut self.random, percent)
     }
 
     fn place(&self) -> Place {
@@ -414,7 +344,7 @@ impl Round {
         let key = self.keys[self.random.random_range(0..self.keys.len())].clone();
         self.now_ns += STEP_NS;
         life.now_ns = self.now_ns;
-        let request = self.request();
+        let request = Request::any(&mut self.random);
         let mut old = Old::default();
         loop {
             let Some(hot) = life.touch(&key, &self.model)? else {
@@ -492,41 +422,6 @@ impl Round {
         if as_expected { Ok(()) } else { Err(format!("{key}: {by} wished {call:?} and got {decided:?}")) }
     }
 
-    fn request(&mut self) -> Request {
-        let caller = Caller { user: user(USERS[self.random.random_range(0..USERS.len())]), admin: false };
-        let other = user(USERS[self.random.random_range(0..USERS.len())]);
-        let index = self.random.random_range(0..60);
-        let call = match self.random.random_range(0..100) {
-            0..60 => {
-                let number = self.random.random_range(0..200u8);
-                // The same id mostly means the same text: a retry.
-                let (letter, bytes) = match self.chance(50) {
-                    true => (b'a' + number % 26, usize::from(number) + 1),
-                    false => (self.random.random_range(b'a'..=b'z'), self.random.random_range(1..120)),
-                };
-                let bytes = if self.chance(15) { 2500 } else { bytes };
-                let msg = char::from(letter).to_string().repeat(bytes);
-                Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
-            }
-            60..72 => Wish::Recall(index),
-            72..84 => Wish::Ack(index),
-            84..90 => Wish::Look(self.pull()),
-            90..93 => Wish::Create,
-            93..96 => Wish::Add(other),
-            96..98 => Wish::Kick(other),
-            _ => Wish::Leave,
-        };
-        Request { caller, call }
-    }
-
-    fn pull(&mut self) -> Pull {
-        let direction = if self.chance(50) { Direction::After } else { Direction::Before };
-        let mut start = || self.random.random_range(0..60);
-        let (start_msg_index, start_recall_index) = (start(), start());
-        let count = self.random.random_range(1..=50);
-        Pull { direction, start_msg_index, start_recall_index, count, wait: Duration::ZERO }
-    }
-
     /// After the last life: reads every conversation.
     fn check_everything(&mut self) -> Result<(), String> {
         let recovered = self.recover()?;
@@ -554,78 +449,4 @@ fn is_of_the_disk(why: &recovery::Error) -> bool {
         // An older manifest was taken because the newer could not be read this time; its log is cut.
         _ => false,
     }
-}
-
-struct Request {
-    caller: Caller,
-    call: Wish,
-}
-
-#[derive(Debug)]
-enum Wish {
-    Send(Draft),
-    Recall(u32),
-    Ack(u32),
-    Look(Pull),
-    Create,
-    Add(UserId),
-    Kick(UserId),
-    Leave,
-}
-
-/// What the rules make of a request.
-#[derive(Debug)]
-enum Decided {
-    /// A record to append, as its kind and payload.
-    Append(u8, Vec<u8>),
-    Sent(Receipt),
-    Recalled(u32),
-    Page(Page),
-    Nothing,
-    Needs(Missing),
-}
-
-impl Request {
-    fn decide(
-        &self,
-        state: &State,
-        key: &ConversationKey,
-        old: &Old,
-        durable: Durable,
-        now_ns: u64,
-    ) -> Result<Decided, Rejection> {
-        let caller = &self.caller;
-        let some = std::slice::from_ref;
-        let nothing = |()| Decided::Nothing;
-        match &self.call {
-            Wish::Send(draft) => decided(state.send(key, &caller.user, draft, old, now_ns), Decided::Sent),
-            Wish::Recall(index) => {
-                let decision = state.recall(key, &caller.user, *index, old, None, now_ns);
-                decided(decision, Decided::Recalled)
-            }
-            Wish::Ack(index) => decided(state.ack(key, &caller.user, *index, durable), nothing),
-            Wish::Look(pull) => Ok(match state.pull(&caller.user, pull, old, durable)? {
-                Pulled::Page(page) => Decided::Page(page),
-                Pulled::Needs(missing) => Decided::Needs(missing),
-            }),
-            _ if !matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
-            Wish::Create => {
-                decided(group::create(state, key, caller, "a group", &[user("ben")], now_ns), nothing)
-            }
-            Wish::Add(other) => decided(group::add(state, key, caller, some(other), now_ns), nothing),
-            Wish::Kick(other) => decided(group::kick(state, key, caller, some(other), now_ns), nothing),
-            Wish::Leave => decided(group::leave(state, key, caller, now_ns), nothing),
-        }
-    }
-}
-
-fn decided<T>(
-    decision: Result<Decision<'_, T>, Rejection>,
-    already: impl FnOnce(T) -> Decided,
-) -> Result<Decided, Rejection> {
-    decision.map(|decision| match decision {
-        Decision::Append(record, _) => Decided::Append(record.kind(), record.encode()),
-        Decision::Already(answer) => already(answer),
-        Decision::Needs(missing) => Decided::Needs(missing),
-    })
 }

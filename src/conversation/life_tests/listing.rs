@@ -238,6 +238,31 @@ async fn every_list_is_exact_whatever_left_memory_or_crashed_in_between() {
     }
 }
 
+/// What so many steps of always the same choices leave.
+async fn after_steps(count: usize) -> (Life, World) {
+    let (mut random, mut world) = (StdRng::seed_from_u64(1), World::default());
+    let life = Life::begin(&Simulated::new(1));
+    for _ in 0..count {
+        world.step(&life, &mut random).await;
+    }
+    (Life::begin(&life.stop().await), world)
+}
+
+/// The control: a store that had lost its newest life would be found out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_a_life_that_is_forgotten_shows_in_the_lists() {
+    let (whole, world) = after_steps(120).await;
+    check(&whole, &world, &mut StdRng::seed_from_u64(1), 1).await;
+    let (before, _) = after_steps(60).await;
+    let mut wrong = 0;
+    for who in USERS {
+        wrong += usize::from(list(&before, who, 3).await.0 != world.of(who));
+    }
+    assert!(wrong > 0, "the lists see nothing");
+    whole.stop().await;
+    before.stop().await;
+}
+
 fn sync_from(positions: Vec<Position>) -> Sync {
     Sync { positions, wait: Duration::ZERO, count: 2 }
 }

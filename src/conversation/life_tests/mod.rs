@@ -198,16 +198,26 @@ fn segments(disk: &Simulated) -> Vec<u64> {
 fn files_with(disk: &Simulated, directories: &[&str], text: &str) -> Vec<(PathBuf, usize)> {
     let mut found = Vec::new();
     for directory in directories {
-        let directory = Path::new(ROOT).join(directory);
-        for name in disk.list(&directory).unwrap() {
-            let path = directory.join(name);
-            // A thread may have removed it since.
-            let bytes = disk.bytes(&path).unwrap_or_default();
-            let at = bytes.windows(text.len()).position(|window| window == text.as_bytes());
-            found.extend(at.map(|at| (path, at)));
-        }
+        found.extend(files_of_one_moment(disk, &Path::new(ROOT).join(directory)).into_iter().filter_map(
+            |(path, bytes)| {
+                let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+                Some((path, at))
+            },
+        ));
     }
     found
+}
+
+/// The files of a directory with their bytes; looks again if a thread has made or removed one meanwhile.
+fn files_of_one_moment(disk: &Simulated, directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    loop {
+        let names = disk.list(directory).unwrap();
+        let paths = names.iter().map(|name| directory.join(name));
+        let files = paths.map(|path| disk.bytes(&path).map(|bytes| (path, bytes))).collect::<Result<_, _>>();
+        if let (Ok(files), true) = (files, disk.list(directory).unwrap() == names) {
+            return files;
+        }
+    }
 }
 
 fn from_the_beginning() -> Pull {

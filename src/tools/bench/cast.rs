@@ -1,13 +1,12 @@
-//! Who talks with whom, and the requests they make. Everything that can be is prepared before the first request.
-//!
-//! Users stand in a ring: everybody talks with the next one, then everybody with the next but one, until there are
-//! conversations enough. So each user has about as many as any other, and no pair comes twice.
+//! The users and the requests they make. Everything that can be is prepared before the first request. Who is in which
+//! conversation is the business of [`super::ring`].
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::super::Error;
+use super::ring::Ring;
 use super::tally::Verb;
 use crate::auth::LocalKey;
 use crate::config::{self, Mix, Transport};
@@ -17,11 +16,16 @@ use crate::message::{Caller, UserId};
 const TOKEN_TTL: Duration = Duration::from_hours(48);
 /// A message's text is of letters that JSON needs no escape for.
 const LETTER: &str = "m";
+/// Members that come into a group with one call: so many ids of ours fit the smallest `--body-limit`.
+const MEMBERS_AT_ONCE: usize = 50;
 
 /// The users, their conversations and what they say.
 pub(super) struct Cast {
+    authority: String,
     users: Vec<User>,
-    conversations: Vec<Conversation>,
+    ring: Ring,
+    /// Of each conversation the newest message that any connection was told of.
+    newest: Vec<AtomicU32>,
     transport: Transport,
     /// How an HTTP request of each verb begins, up to the token.
     heads: [String; 3],
@@ -35,12 +39,6 @@ struct User {
     /// The header with the token.
     authorization: String,
     conversations: Vec<u32>,
-}
-
-struct Conversation {
-    parties: [u32; 2],
-    /// The newest message that any connection was told of.
-    newest: AtomicU32,
 }
 
 /// A request. One for each that is in flight, written anew each time.
@@ -65,18 +63,19 @@ impl Cast {
         let now = SystemTime::UNIX_EPOCH.elapsed();
         let now = now.map_err(|_| Error::Refused("the clock is before 1970: set it".to_owned()))?;
         let mut users: Vec<_> = (0..settings.users).map(|number| User::new(number, key, now)).collect();
-        let conversations: Vec<_> =
-            (0..settings.conversations).map(|number| Conversation::new(number, users.len())).collect();
-        for (number, conversation) in (0..).zip(&conversations) {
-            for party in conversation.parties {
-                users[party as usize].conversations.push(number);
+        let ring = Ring::new(settings);
+        for (number, conversation) in (0..settings.conversations).zip(0..) {
+            for place in 0..ring.parties() {
+                users[ring.party(number, place)].conversations.push(conversation);
             }
         }
-        let head = |verb: Verb| format!("POST /im.chat/{} HTTP/1.1\r\nHost: {authority}\r\n", verb.as_str());
+        let newest = (0..settings.conversations).map(|_| AtomicU32::new(0)).collect();
+        let head = |verb: Verb| head(authority, &format!("/im.chat/{}", verb.as_str()));
         let text = LETTER.repeat(settings.text_bytes);
         let heads = Verb::ALL.map(head);
         let (transport, mix, page) = (settings.transport, settings.mix, settings.page);
-        Ok(Self { users, conversations, transport, heads, text, mix, page })
+        let authority = authority.to_owned();
+        Ok(Self { authority, users, ring, newest, transport, heads, text, mix, page })
     }
 
     pub(super) fn users(&self) -> usize {
@@ -90,10 +89,10 @@ impl Cast {
 
     /// Writes a request of `user`; `draw` decides which.
     pub(super) fn any_request(&self, user: usize, draw: u64, to: &mut Request) -> About {
-        let user = &self.users[user];
+        let conversations = &self.users[user].conversations;
         // Two independent halves of the draw.
         let (which, what) = ((draw >> 32) as usize, (draw as u32) % self.mix.total());
-        let conversation = user.conversations[which % user.conversations.len()] as usize;
+        let conversation = conversations[which % conversations.len()] as usize;
         let verb = match what {
             what if what < self.mix.send => Verb::Send,
             what if what < self.mix.send + self.mix.pull => Verb::Pull,
@@ -107,34 +106,47 @@ impl Cast {
         about
     }
 
-    /// Writes a message by one of the two parties of a conversation, for HTTP: whoever prepares speaks for everybody.
-    pub(super) fn message(&self, conversation: usize, party: usize, to: &mut Request) -> About {
-        let user = self.conversations[conversation].parties[party % 2];
-        let about = About { verb: Verb::Send, conversation };
-        self.write_http(&self.users[user as usize], about, to);
-        about
+    /// Writes a message by one of the parties of a conversation, for HTTP: whoever prepares speaks for everybody.
+    pub(super) fn message(&self, conversation: usize, party: usize, to: &mut Request) {
+        let user = self.ring.party(conversation, party % self.ring.parties());
+        self.write_http(user, About { verb: Verb::Send, conversation }, to);
     }
 
-    fn write_http(&self, user: &User, about: About, to: &mut Request) {
+    /// The requests that make a conversation, in their order; none where a first message does. Those of a group that was
+    /// made before change nothing.
+    pub(super) fn founding(&self, conversation: usize) -> Vec<Vec<u8>> {
+        let Ring::Groups { members, .. } = self.ring else { return Vec::new() };
+        let mut named = b"{\"group_id\":\"".to_vec();
+        write_group_id(&mut named, conversation, members);
+        let asked = |verb: &str, rest: &str| {
+            let head = head(&self.authority, &format!("/im.group/{verb}"));
+            let (owner, mut bytes) = (self.ring.party(conversation, 0), Vec::new());
+            let body = [&named, rest.as_bytes()].concat();
+            write_request(&mut bytes, &head, &self.users[owner].authorization, &body);
+            bytes
+        };
+        let ids = |places: Vec<usize>| {
+            let ids = places.iter().map(|place| &*self.users[self.ring.party(conversation, *place)].id);
+            ids.collect::<Vec<_>>().join("\",\"")
+        };
+        let portions = (1..members).step_by(MEMBERS_AT_ONCE);
+        let portions = portions.map(|from| ids((from..members.min(from + MEMBERS_AT_ONCE)).collect()));
+        let adding = portions.map(|ids| asked("add", &format!("\",\"user_ids\":[\"{ids}\"]}}")));
+        std::iter::once(asked("create", "\",\"name\":\"bench\"}")).chain(adding).collect()
+    }
+
+    fn write_http(&self, user: usize, about: About, to: &mut Request) {
         let Request { bytes, body } = to;
         self.write_body(user, about, body);
         bytes.clear();
-        bytes.extend_from_slice(self.heads[about.verb as usize].as_bytes());
-        bytes.extend_from_slice(user.authorization.as_bytes());
-        bytes.extend_from_slice(b"Content-Type: application/json\r\nContent-Length: ");
-        write_number(bytes, body.len());
-        bytes.extend_from_slice(b"\r\n\r\n");
-        bytes.extend_from_slice(body);
+        write_request(bytes, &self.heads[about.verb as usize], &self.users[user].authorization, body);
     }
 
-    fn write_body(&self, user: &User, about: About, body: &mut Vec<u8>) {
+    fn write_body(&self, user: usize, about: About, body: &mut Vec<u8>) {
         body.clear();
-        let conversation = &self.conversations[about.conversation];
-        let [a, b] = conversation.parties.map(|party| self.users[party as usize].id.as_str());
-        let newest = || conversation.newest.load(Ordering::Relaxed) as usize;
+        let newest = || self.newest[about.conversation].load(Ordering::Relaxed) as usize;
         body.extend_from_slice(b"{\"target\":\"");
-        body.extend_from_slice(if user.id == a { b } else { a }.as_bytes());
-        body.extend_from_slice(b"\",\"target_type\":\"user\",");
+        self.write_target(user, about.conversation, body);
         match about.verb {
             Verb::Send => {
                 body.extend_from_slice(b"\"msg\":\"");
@@ -156,9 +168,23 @@ impl Cast {
         }
     }
 
+    fn write_target(&self, user: usize, conversation: usize, body: &mut Vec<u8>) {
+        match self.ring {
+            Ring::Pairs { .. } => {
+                let [a, b] = [0, 1].map(|place| self.ring.party(conversation, place));
+                body.extend_from_slice(self.users[if user == a { b } else { a }].id.as_bytes());
+                body.extend_from_slice(b"\",\"target_type\":\"user\",");
+            }
+            Ring::Groups { members, .. } => {
+                write_group_id(body, conversation, members);
+                body.extend_from_slice(b"\",\"target_type\":\"group\",");
+            }
+        }
+    }
+
     /// A conversation has this message.
     pub(super) fn has_grown(&self, conversation: usize, msg_index: u32) {
-        self.conversations[conversation].newest.fetch_max(msg_index, Ordering::Relaxed);
+        self.newest[conversation].fetch_max(msg_index, Ordering::Relaxed);
     }
 }
 
@@ -171,12 +197,23 @@ impl User {
     }
 }
 
-impl Conversation {
-    fn new(number: usize, users: usize) -> Self {
-        let (one, distance) = (number % users, 1 + number / users);
-        let parties = [one, (one + distance) % users].map(|user| user as u32);
-        Self { parties, newest: AtomicU32::new(0) }
-    }
+/// How a request of HTTP begins, up to the token.
+fn head(authority: &str, path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n")
+}
+
+fn write_request(to: &mut Vec<u8>, head: &str, authorization: &str, body: &[u8]) {
+    to.extend_from_slice(head.as_bytes());
+    to.extend_from_slice(authorization.as_bytes());
+    to.extend_from_slice(b"Content-Type: application/json\r\nContent-Length: ");
+    write_number(to, body.len());
+    to.extend_from_slice(b"\r\n\r\n");
+    to.extend_from_slice(body);
+}
+
+/// Says how many are in it: a run with other `--members` on the same server has groups of its own.
+fn write_group_id(to: &mut Vec<u8>, conversation: usize, members: usize) {
+    write!(to, "bench-{conversation}-of-{members}").expect("a Vec takes everything");
 }
 
 pub(super) fn write_number(to: &mut Vec<u8>, number: usize) {
@@ -193,22 +230,7 @@ pub(super) fn draw(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-
-    #[test]
-    fn no_pair_comes_twice_and_nobody_is_left_out() {
-        for (users, conversations) in [(2, 1), (3, 3), (4, 6), (5, 4), (64, 1_000), (46, 1_035), (1_000, 999)]
-        {
-            let pairs = (0..conversations).map(|number| Conversation::new(number, users).parties);
-            let pairs: Vec<_> = pairs.map(|[a, b]| (a.min(b), a.max(b))).collect();
-            assert!(pairs.iter().all(|(a, b)| a < b && (*b as usize) < users), "{users} {conversations}");
-            assert_eq!(pairs.iter().collect::<HashSet<_>>().len(), conversations, "{users}");
-            let talking: HashSet<_> = pairs.iter().flat_map(|(a, b)| [a, b]).collect();
-            assert_eq!(talking.len(), users, "of {users} in {conversations}");
-        }
-    }
 
     #[test]
     fn draws_are_even() {

@@ -27,7 +27,9 @@ pub(super) struct Client {
     place: Place,
     connection: Connection,
     request: Request,
-    timer: Timer,
+    /// Only in an open loop: in a closed one nothing is waited for, and a descriptor more for each connection would halve
+    /// how many there can be.
+    timer: Option<Timer>,
     part: Rc<Part>,
     run: Run,
     tally: Rc<RefCell<Tally>>,
@@ -46,7 +48,7 @@ impl Client {
     pub(super) fn new(
         place: Place,
         connection: Connection,
-        timer: Timer,
+        timer: Option<Timer>,
         part: Rc<Part>,
         run: Run,
         tally: Rc<RefCell<Tally>>,
@@ -78,12 +80,13 @@ impl Client {
                 self.tally.borrow_mut().unsent += u64::from(due < end && self.run.schedule.is_open());
                 return Ok(false);
             }
-            if now >= due {
-                return Ok(true);
-            }
+            let timer = match &self.timer {
+                Some(timer) if now < due => timer,
+                _ => return Ok(true),
+            };
             tokio::select! {
                 biased;
-                waited = self.timer.until(due) => return waited.map(|()| true),
+                waited = timer.until(due) => return waited.map(|()| true),
                 Ok(()) = self.run.end.changed() => {}
             }
         }

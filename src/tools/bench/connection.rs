@@ -10,6 +10,9 @@ use super::websocket::Lane;
 /// Largest answer that is read, in bytes: fifty messages of the largest size.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// The code of a refusal to make a group that is there.
+const GROUP_EXISTS: u32 = 22_003;
+
 /// What came of a request; of a send, the index of the message.
 pub(super) type Answered = Result<Option<u32>, Failure>;
 
@@ -49,8 +52,7 @@ impl Connection {
 /// As much of a check as costs nothing: a body that answers something else is noticed, a wrong one need not be.
 pub(super) fn judge(verb: Verb, status: u16, body: &[u8]) -> Answered {
     if status != 200 {
-        let code = number_behind(body, b"\"code\":").unwrap_or(0);
-        return Err(Failure::Refused { status, code });
+        return Err(refusal(status, body));
     }
     let is_object = body.first() == Some(&b'{') && body.last() == Some(&b'}');
     match verb {
@@ -62,6 +64,22 @@ pub(super) fn judge(verb: Verb, status: u16, body: &[u8]) -> Answered {
         Verb::Ack if is_object => Ok(None),
         Verb::Send | Verb::Pull | Verb::Ack => Err(Failure::WrongBody),
     }
+}
+
+/// What is to be thought of an answer to a request that makes a group, or adds to it. One that is there already will do.
+pub(super) fn judge_founding(status: u16, body: &[u8]) -> Answered {
+    match status {
+        200 => Ok(None),
+        _ => match refusal(status, body) {
+            Failure::Refused { code: GROUP_EXISTS, .. } => Ok(None),
+            other => Err(other),
+        },
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> Failure {
+    let code = number_behind(body, b"\"code\":").unwrap_or(0);
+    Failure::Refused { status, code }
 }
 
 pub(super) fn number_behind(body: &[u8], name: &[u8]) -> Option<u32> {
@@ -93,5 +111,13 @@ mod tests {
         let ours = Failure::Refused { status: 503, code: 10_011 };
         assert_eq!(refused(r#"{"code":10011,"msg":"overloaded"}"#), Err(ours));
         assert_eq!(refused("<html>"), Err(Failure::Refused { status: 503, code: 0 }));
+    }
+
+    #[test]
+    fn a_group_may_be_there_already_and_nothing_else_may_be_wrong() {
+        assert_eq!(judge_founding(200, b"{}"), Ok(None));
+        assert_eq!(judge_founding(409, br#"{"code":22003,"msg":"taken"}"#), Ok(None));
+        let forbidden = Failure::Refused { status: 403, code: 10_008 };
+        assert_eq!(judge_founding(403, br#"{"code":10008,"msg":"no"}"#), Err(forbidden));
     }
 }

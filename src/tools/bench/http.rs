@@ -11,7 +11,7 @@ use httparse::{EMPTY_HEADER, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::connection::{ANSWER_BYTES_MAX, judge};
+use super::connection::{ANSWER_BYTES_MAX, Answered, judge};
 use super::tally::{Failure, Verb};
 
 /// Longest head of an answer, in bytes, and most headers in it.
@@ -51,7 +51,13 @@ impl HttpConnection {
     }
 
     /// Sends a request and waits for its answer. Of a send, the index of the message.
-    pub(super) async fn ask(&mut self, verb: Verb, request: &[u8]) -> Result<Option<u32>, Failure> {
+    pub(super) async fn ask(&mut self, verb: Verb, request: &[u8]) -> Answered {
+        let (status, body) = self.exchange(request).await?;
+        judge(verb, status, body)
+    }
+
+    /// Sends a request and waits for its answer: the status and the body.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<(u16, &[u8]), Failure> {
         // Until the answer is whole.
         self.is_over = true;
         self.received.clear();
@@ -69,7 +75,7 @@ impl HttpConnection {
             self.read(whole - self.received.len()).await?;
         }
         self.is_over = head.is_last || self.received.len() > whole;
-        judge(verb, head.status, &self.received[head.head_bytes..whole])
+        Ok((head.status, &self.received[head.head_bytes..whole]))
     }
 
     async fn read(&mut self, room_bytes: usize) -> Result<(), Failure> {

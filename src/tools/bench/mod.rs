@@ -7,7 +7,8 @@
 //! ```text
 //! mod     arguments -> server, cast, probe, director, report
 //!   server      the server: our own process, or one that runs
-//!   cast        users, their tokens, who talks with whom, what is said
+//!   cast        users, their tokens, what is said
+//!     ring      who talks with whom
 //!   probe       the disk's own fdatasync
 //!   director    the threads of the load: their moments, their end, an interrupt
 //!     part      one thread: its connections, through preparation, warm-up and measurement
@@ -32,6 +33,7 @@ mod http;
 mod part;
 mod probe;
 mod report;
+mod ring;
 mod schedule;
 mod server;
 mod tally;

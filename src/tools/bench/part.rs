@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::Error;
-use super::cast::{About, Cast, Request};
+use super::cast::{Cast, Request};
 use super::client::{Client, Place};
-use super::connection::Connection;
+use super::connection::{Answered, Connection, judge, judge_founding};
 use super::director::{News, Run, lost_thread};
 use super::http::HttpConnection;
 use super::server::Server;
-use super::tally::{Failure, Tally};
+use super::tally::{Failure, Tally, Verb};
 use super::timer::Timer;
 use super::websocket::Socket;
 use crate::config::{self, Transport};
@@ -101,9 +101,7 @@ impl Part {
     async fn prepare(&self, number: usize) -> Result<Vec<(Place, Connection)>, Error> {
         let mut connection = self.open().await?;
         for conversation in (number..self.conversations).step_by(self.connections) {
-            for party in 0..self.history {
-                self.begin_conversation(&mut connection, conversation, party).await?;
-            }
+            self.begin_conversation(&mut connection, conversation).await?;
         }
         let connections = match self.transport {
             Transport::Http => vec![Connection::Http(connection)],
@@ -122,32 +120,47 @@ impl Part {
         &self,
         connection: &mut HttpConnection,
         conversation: usize,
-        party: usize,
     ) -> Result<(), Error> {
+        for request in self.cast.founding(conversation) {
+            self.insist(connection, &request, judge_founding).await?;
+        }
         let mut request = Request::default();
-        let About { verb, .. } = self.cast.message(conversation, party, &mut request);
+        for party in 0..self.history {
+            self.cast.message(conversation, party, &mut request);
+            let judge_send = |status, body: &[u8]| judge(Verb::Send, status, body);
+            let index = self.insist(connection, &request.bytes, judge_send).await?;
+            self.cast.has_grown(conversation, index.unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Asks until the server is not too busy to answer.
+    async fn insist(
+        &self,
+        connection: &mut HttpConnection,
+        request: &[u8],
+        judge: impl Fn(u16, &[u8]) -> Answered,
+    ) -> Result<Option<u32>, Error> {
         let mut last = Failure::Unanswered;
         for _ in 0..TRIES_MAX {
             if connection.is_over() {
                 *connection = self.open().await?;
             }
-            let asked = connection.ask(verb, &request.bytes);
-            match timeout(ANSWER_MAX, asked).await.unwrap_or(Err(Failure::Unanswered)) {
-                Ok(index) => {
-                    self.cast.has_grown(conversation, index.unwrap_or(0));
-                    return Ok(());
-                }
+            let asked = timeout(ANSWER_MAX, connection.exchange(request)).await;
+            let asked = asked.unwrap_or(Err(Failure::Unanswered));
+            match asked.and_then(|(status, body)| judge(status, body)) {
+                Ok(index) => return Ok(index),
                 // Overloaded, or too fast.
                 Err(failure @ Failure::Refused { status: 503 | 429, .. }) => {
                     last = failure;
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(failure) => {
-                    return Err(Error::Refused(format!("the first messages were refused: {failure}")));
+                    return Err(Error::Refused(format!("the conversations were refused: {failure}")));
                 }
             }
         }
-        Err(Error::Refused(format!("the first messages were refused {TRIES_MAX} times: {last}")))
+        Err(Error::Refused(format!("the conversations were refused {TRIES_MAX} times: {last}")))
     }
 
     async fn open(&self) -> Result<HttpConnection, Error> {
@@ -159,8 +172,8 @@ impl Part {
         let tally = Rc::new(RefCell::new(Tally::default()));
         let mut clients = JoinSet::new();
         for (place, connection) in open {
-            let timer =
-                Timer::new().map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
+            let timer = run.schedule.is_open().then(Timer::new).transpose();
+            let timer = timer.map_err(|error| Error::Refused(format!("cannot make a timer: {error}")))?;
             let client = Client::new(place, connection, timer, self.clone(), run.clone(), tally.clone());
             clients.spawn_local(client.drive());
         }

@@ -34,6 +34,8 @@ pub(super) struct Report {
     pipeline: usize,
     conversations: usize,
     users: usize,
+    /// In each conversation; `None`: the two of a direct one.
+    members: Option<usize>,
     text_bytes: usize,
     mix: BTreeMap<&'static str, u32>,
     duration_s: f64,
@@ -112,6 +114,7 @@ impl Report {
             pipeline: settings.pipeline,
             conversations: settings.conversations,
             users: settings.users,
+            members: settings.members,
             text_bytes: settings.text_bytes,
             mix: [("send", mix.send), ("pull", mix.pull), ("ack", mix.ack)].into(),
             duration_s: measured.as_secs_f64(),
@@ -147,9 +150,11 @@ impl Report {
             ("ws", pipeline) => format!("WebSockets with {pipeline} requests in flight each"),
             _ => "connections".to_owned(),
         };
+        let conversations =
+            self.members.map_or("conversations".to_owned(), |members| format!("groups of {members}"));
         writeln!(
             out,
-            "{pace}, {} {connections}, {} conversations of {} users, {}-byte messages, {:.1} s after {:.1} s of warm-up\n\
+            "{pace}, {} {connections}, {} {conversations} of {} users, {}-byte messages, {:.1} s after {:.1} s of warm-up\n\
              server: {}\n",
             self.connections,
             self.conversations,

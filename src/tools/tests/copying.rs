@@ -66,7 +66,7 @@ fn a_backup_under_load_is_one_moment_and_has_everything_acknowledged_before_it()
         for sender in senders {
             let (sent, slowest) = sender.await.unwrap();
             assert!(
-                sent > 0 && slowest < Duration::from_secs(5),
+                sent > 0 && slowest < Duration::from_secs(30),
                 "{sent} sent, the slowest took {slowest:?}"
             );
         }

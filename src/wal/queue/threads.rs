@@ -51,8 +51,9 @@ impl<T> Shared<T> {
         if let Some(on_disk) = on_disk {
             queue.on_disk = on_disk;
         }
-        drop(queue);
+        // Under the lock: whoever learns there that a record is on the disk finds it durable.
         self.durable_lsn.store(durable_lsn.0, Ordering::Release);
+        drop(queue);
         if on_disk.is_some() {
             self.synced.notify_all();
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,13 +12,16 @@ use serde_json::{Value, json};
 use super::connection::{Connection, Reply, request};
 
 const JSON: &str = "application/json";
+/// A connection that rested longer is not used again: the server closes those that rest for 30 s.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// One user with a token, and a connection that is kept.
 pub(crate) struct Client {
     pub(crate) user: String,
     address: SocketAddr,
     token: String,
-    connection: Mutex<Option<Connection>>,
+    /// With the moment of its last answer.
+    connection: Mutex<Option<(Connection, Instant)>>,
 }
 
 /// One user's view of one conversation.
@@ -148,14 +152,14 @@ impl Client {
     /// Nothing is retried: what became of a request whose connection broke is unknown.
     fn exchange(&self, bytes: &[u8]) -> io::Result<Reply> {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut connection = match kept.take() {
-            Some(connection) => connection,
+        let mut connection = match kept.take().filter(|(_, since)| since.elapsed() < REST_MAX) {
+            Some((connection, _)) => connection,
             None => Connection::open(self.address)?,
         };
         connection.write(bytes)?;
         let reply = connection.read_reply()?;
         if !reply.closes() {
-            *kept = Some(connection);
+            *kept = Some((connection, Instant::now()));
         }
         Ok(reply)
     }

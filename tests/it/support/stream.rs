@@ -1,9 +1,9 @@
 //! A WebSocket of one user, and a stream of server-sent events.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -17,9 +17,53 @@ use super::connection::{Connection, find, request};
 
 const PATH: &str = "/im.chat/stream";
 
+/// A connection on which a read goes on after the process was stopped: one with a time-out does not by itself.
+pub(crate) struct Unbroken(TcpStream);
+
+impl Unbroken {
+    fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+}
+
+impl Read for Unbroken {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (started, most) = (Instant::now(), self.0.read_timeout()?);
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // Its time-out has begun anew.
+                    if most.is_some_and(|most| started.elapsed() >= most) {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for Unbroken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A WebSocket with what has come and nobody has asked for yet.
 pub(crate) struct Stream {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Unbroken>,
     /// The first event.
     pub(crate) hello: Value,
     /// The subprotocol that the server chose.
@@ -57,9 +101,7 @@ impl Client {
             let value = HeaderValue::from_str(value).expect("a header value");
             request.headers_mut().insert(HeaderName::try_from(*name).expect("a header name"), value);
         }
-        let stream = TcpStream::connect(self.address()).expect("the server accepts connections");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a time above zero");
-        stream.set_nodelay(true).expect("an open connection");
+        let stream = Unbroken::connect(self.address()).expect("the server accepts connections");
         match tungstenite::client(request, stream) {
             Ok((socket, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
@@ -77,9 +119,7 @@ impl Client {
         let mut request = url.into_client_request().expect("a request");
         let token = HeaderValue::from_str(self.token()).expect("a header value");
         request.headers_mut().insert("Token", token);
-        let stream = TcpStream::connect(self.address())?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_nodelay(true)?;
+        let stream = Unbroken::connect(self.address())?;
         let (socket, _) =
             tungstenite::client(request, stream).map_err(|why| io::Error::other(why.to_string()))?;
         let mut stream = Stream::new(socket, None);
@@ -100,7 +140,7 @@ impl Client {
 }
 
 impl Stream {
-    fn new(socket: WebSocket<TcpStream>, protocol: Option<String>) -> Self {
+    fn new(socket: WebSocket<Unbroken>, protocol: Option<String>) -> Self {
         Self {
             socket,
             hello: Value::Null,
@@ -112,13 +152,13 @@ impl Stream {
     }
 
     /// The library's socket, for tests that break its rules.
-    pub(crate) fn socket(&mut self) -> &mut WebSocket<TcpStream> {
+    pub(crate) fn socket(&mut self) -> &mut WebSocket<Unbroken> {
         &mut self.socket
     }
 
     /// The bare connection.
     pub(crate) fn tcp(&mut self) -> &mut TcpStream {
-        self.socket.get_mut()
+        &mut self.socket.get_mut().0
     }
 
     /// Takes in one object.

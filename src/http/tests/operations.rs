@@ -1,0 +1,148 @@
+//! The operations address: health, metrics, orders, and a client that reads nothing of it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::super::admin::{Admin, BackedUp, Orders};
+use super::super::exchange::now_s;
+use super::*;
+use crate::message::Rejection;
+
+struct Ops {
+    server: Server,
+    readiness: Arc<AtomicU8>,
+}
+
+const STATES: [Readiness; 4] =
+    [Readiness::Ready, Readiness::Draining, Readiness::ReadOnly, Readiness::LogFailed];
+
+impl Ops {
+    async fn start(options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let metrics = Arc::new(Metrics::new(SyncMode::Always));
+        let readiness = Arc::new(AtomicU8::new(0));
+        let state = readiness.clone();
+        let probe: ReadinessProbe = Arc::new(move || STATES[usize::from(state.load(Ordering::Relaxed))]);
+        let (draining, stopping) = watch::channel(false);
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = LocalKey::open_or_create(directory.path()).expect("a key");
+        let admin = admin_that_tells(&key);
+        let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
+        let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it: None };
+        Self { server, readiness }
+    }
+
+    /// Gives an order with a token, an admin's or not.
+    async fn order(&self, path: &str, admin: bool, body: &str) -> String {
+        let caller = Caller { user: UserId::parse("olga").expect("a valid id"), admin };
+        let token = self.server.key.sign(&caller, now_s(), PATIENCE);
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nToken: {token}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+        self.server.exchange(&request).await
+    }
+
+    async fn get(&self, line: &str) -> String {
+        self.server.exchange(&format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    }
+}
+
+/// Says what was ordered in place of doing it.
+fn admin_that_tells(key: &LocalKey) -> Admin {
+    let verifier = Arc::new(Verifier::new(key, &PublicKeys::default()).expect("a verifier"));
+    let orders = Orders {
+        snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
+        backup: Box::new(|to| match to.ends_with("taken") {
+            true => Err(Rejection::Invalid("is not empty".into())),
+            false => Ok(BackedUp { files: 4, linked: 3, bytes: 2, last_lsn: 1 }),
+        }),
+    };
+    Admin::new(verifier, orders)
+}
+
+#[tokio::test]
+async fn orders_need_an_admin_token_and_a_lawful_body() {
+    let ops = Ops::start(options()).await;
+    let backup = "/im.admin/backup";
+    for (path, admin, body, expected) in [
+        (backup, true, r#"{"to":"/b"}"#, "200"),
+        (backup, true, r#"{"to":"/taken"}"#, "400"),
+        (backup, false, r#"{"to":"/b"}"#, "403"),
+        (backup, true, r#"{"to":"b"}"#, "400"),
+        (backup, true, r#"{"to":"/b","x":1}"#, "400"),
+        (backup, true, "", "400"),
+        (backup, true, "[", "400"),
+        ("/im.admin/snapshot", true, "", "200"),
+        ("/im.admin/snapshot", true, r#"{"compact":false}"#, "200"),
+        ("/im.admin/snapshot", true, r#"{"compact":true}"#, "500"),
+        ("/im.admin/nothing", true, "{}", "404"),
+    ] {
+        let reply = ops.order(path, admin, body).await;
+        assert_eq!(status(&reply), expected, "{path} {body}: {reply}");
+        assert!(!reply.contains("an inner thing"), "{reply}");
+    }
+    let reply = ops.order(backup, true, r#"{"to":"/b"}"#).await;
+    assert!(reply.ends_with(r#"{"files":4,"linked":3,"bytes":2,"last_lsn":1}"#), "{reply}");
+    assert_eq!(status(&ops.get("POST /im.admin/backup").await), "401");
+    let huge = ops.order(backup, true, &"x".repeat(40_000)).await;
+    assert!(status(&huge) == "413" && closes(&huge), "{huge}");
+    ops.server.drained().await;
+}
+
+#[tokio::test]
+async fn the_operations_address_tells_how_the_node_is() {
+    let ops = Ops::start(options()).await;
+    assert_eq!(status(&ops.get("GET /healthz").await), "200");
+    for (state, expected) in [(0, "200"), (1, "503"), (2, "503"), (3, "503")] {
+        ops.readiness.store(state, Ordering::Relaxed);
+        assert_eq!(status(&ops.get("GET /readyz").await), expected, "{:?}", STATES[usize::from(state)]);
+    }
+    let metrics = ops.get("GET /metrics").await;
+    assert!(metrics.contains("chinwag_sync_mode{mode=\"always\"} 1"), "{metrics}");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    assert!(ops.get("HEAD /healthz").await.ends_with("\r\n\r\n"));
+    assert_eq!(status(&ops.get("GET /nothing").await), "404");
+    let refused = ops.get("POST /healthz").await;
+    assert!(status(&refused) == "405" && refused.contains("\r\nallow: GET, HEAD\r\n"), "{refused}");
+    let body = "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    assert!(closes(&ops.server.exchange(body).await));
+    ops.server.drained().await;
+}
+
+/// Asks for more and more until the server takes nothing, because it can send nothing, or has closed.
+async fn ask_without_reading(client: &TcpStream) {
+    let requests = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    let (mut rest, mut turns_in_vain) = (requests.as_bytes(), 0);
+    // The server has the same thread: after so many turns without room it does nothing any more.
+    while turns_in_vain < 10_000 {
+        match client.try_write(rest) {
+            Ok(written) => (rest, turns_in_vain) = (&rest[written..], 0),
+            Err(why) if why.kind() == std::io::ErrorKind::WouldBlock => turns_in_vain += 1,
+            Err(_closed) => return,
+        }
+        if rest.is_empty() {
+            rest = requests.as_bytes();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Starts a drain while a client asks for much and reads nothing, and says whether it ends in time.
+async fn drain_ends_beside_a_client_that_never_reads(write_timeout: Duration, wait: Duration) -> bool {
+    let ops = Ops::start(Options { write_timeout, ..options() }).await;
+    let client = ops.server.connect().await;
+    ask_without_reading(&client.0).await;
+    ops.server.draining.send(true).expect("a running server");
+    let has_ended = tokio::time::timeout(wait, ops.server.task).await.is_ok();
+    drop(client);
+    has_ended
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed() {
+    assert!(drain_ends_beside_a_client_that_never_reads(SHORT, PATIENCE).await);
+    // Control: without the time-out it would have held up the drain.
+    assert!(!drain_ends_beside_a_client_that_never_reads(PATIENCE, SHORT * 3).await);
+}
