@@ -21,6 +21,31 @@ fn messages_of_any_length_come_back() {
 }
 
 #[test]
+fn blocks_are_as_large_as_what_the_allocator_gives() {
+    let sizes = [(1, 1), (256, 256), (257, 320), (320, 320), (1000, 1024), (1025, 1280), (25_000, 28_672)];
+    for (asked, given) in sizes {
+        assert_eq!(allocated_bytes(asked), given);
+    }
+}
+
+#[test]
+fn nothing_begins_where_a_row_cannot_point_to() {
+    let mut history = History::default();
+    let long = "l".repeat(usize::from(u16::MAX));
+    for text in [long.as_str(), "short", &"x".repeat(100_000), "behind", ""] {
+        history.push(message("", text, "e"));
+    }
+    // The first block has room behind what 16 bits reach, were it allocated so.
+    history.blocks[0].reserve(1000);
+    history.push(message("", "more", ""));
+    let texts: Vec<_> = (1..=6).map(|index| history.message(index).unwrap().msg.len()).collect();
+    assert_eq!(texts, [65_535, 5, 100_000, 6, 0, 4]);
+    let (mut full, empty) = (String::with_capacity(100_000), String::with_capacity(10));
+    full.push_str(&"f".repeat(65_536));
+    assert_eq!((place_in(&full, 1), place_in(&empty, 10), place_in(&empty, 11)), (None, Some(0), None));
+}
+
+#[test]
 fn a_retry_is_found_by_sender_and_id_also_after_erasure() {
     let mut history = History::default();
     for i in 0..1_000 {
@@ -182,7 +207,8 @@ fn a_long_history_takes_no_more_memory_than_its_recent_part() {
         }
     }
     assert!(most < 3 << 20, "{most} bytes");
-    assert!(most <= after_some + after_some / 20, "{after_some} bytes grew to {most}");
+    // Tables grow by doubling; two bytes a message would be more than that.
+    assert!(most <= after_some + after_some / 8, "{after_some} bytes grew to {most}");
     assert_eq!(history.newest_message(), 200_000);
 }
 
