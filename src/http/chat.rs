@@ -2,45 +2,21 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::check;
 use super::proto;
 use super::reply::Reply;
-use super::request::Request;
-use super::value::Value;
+use super::request::request;
 use crate::config::limits::{CLIENT_MSG_ID_BYTES_MAX, PULL_COUNT_MAX, PULL_WAIT_MS_MAX};
 use crate::conversation::Conversations;
 use crate::message::{Address, Direction, Draft, Pull, Rejection, UserId};
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct SendRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-    #[serde(borrow)]
-    msg: Value<'a>,
-    #[serde(borrow)]
-    extra: Value<'a>,
-    #[serde(borrow, alias = "clientMsgId")]
-    client_msg_id: Value<'a>,
-}
-
-impl<'a> Request<'a> for SendRequest<'a> {
-    type Message = proto::SendReq;
-}
-
-impl From<proto::SendReq> for SendRequest<'_> {
-    fn from(message: proto::SendReq) -> Self {
-        Self {
-            target: message.target.into(),
-            target_type: message.target_type.into(),
-            msg: message.msg.into(),
-            extra: message.extra.into(),
-            client_msg_id: message.client_msg_id.into(),
-        }
+request! {
+    pub(super) SendRequest = proto::SendReq {
+        target,
+        target_type | "targetType",
+        msg,
+        extra,
+        client_msg_id | "clientMsgId",
     }
 }
 
@@ -63,31 +39,10 @@ pub(super) async fn send(
     conversations.send(caller, &at, draft).await.map(Reply::Sent)
 }
 
-/// Which message of which conversation: what recall and ack ask for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct MessageRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-    #[serde(borrow, alias = "msgIndex")]
-    msg_index: Value<'a>,
-}
-
-impl<'a> Request<'a> for MessageRequest<'a> {
+request! {
+    /// Which message of which conversation: what recall and ack ask for.
     /// The message of ack has the same fields under the same numbers.
-    type Message = proto::RecallReq;
-}
-
-impl From<proto::RecallReq> for MessageRequest<'_> {
-    fn from(message: proto::RecallReq) -> Self {
-        Self {
-            target: message.target.into(),
-            target_type: message.target_type.into(),
-            msg_index: message.msg_index.into(),
-        }
-    }
+    pub(super) MessageRequest = proto::RecallReq { target, target_type | "targetType", msg_index | "msgIndex" }
 }
 
 impl MessageRequest<'_> {
@@ -118,40 +73,15 @@ pub(super) async fn ack(
     Ok(Reply::Done)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct PullRequest<'a> {
-    #[serde(borrow)]
-    target: Value<'a>,
-    #[serde(borrow, alias = "targetType")]
-    target_type: Value<'a>,
-    #[serde(borrow)]
-    direction: Value<'a>,
-    #[serde(borrow, alias = "startMsgIndex")]
-    start_msg_index: Value<'a>,
-    #[serde(borrow, alias = "startRecallIndex")]
-    start_recall_index: Value<'a>,
-    #[serde(borrow)]
-    count: Value<'a>,
-    #[serde(borrow, alias = "waitMs")]
-    wait_ms: Value<'a>,
-}
-
-impl<'a> Request<'a> for PullRequest<'a> {
-    type Message = proto::PullReq;
-}
-
-impl From<proto::PullReq> for PullRequest<'_> {
-    fn from(message: proto::PullReq) -> Self {
-        Self {
-            target: message.target.into(),
-            target_type: message.target_type.into(),
-            direction: message.direction.into(),
-            start_msg_index: message.start_msg_index.into(),
-            start_recall_index: message.start_recall_index.into(),
-            count: message.count.into(),
-            wait_ms: message.wait_ms.into(),
-        }
+request! {
+    pub(super) PullRequest = proto::PullReq {
+        target,
+        target_type | "targetType",
+        direction,
+        start_msg_index | "startMsgIndex",
+        start_recall_index | "startRecallIndex",
+        count,
+        wait_ms | "waitMs",
     }
 }
 

@@ -205,12 +205,16 @@ fn rows_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
 
 /// The end of every `msg_info` of a conversation: how the reader addresses it.
 pub(super) fn addressed(at: &Address) -> Vec<u8> {
-    let (target, target_type) = address(at);
-    let mut addressed = Vec::with_capacity(target.len() + 64);
-    text_field(&mut addressed, b",\"target\":", target);
-    text_field(&mut addressed, b",\"target_type\":", target_type);
-    addressed.push(b'}');
+    let mut addressed = Vec::with_capacity(address(at).0.len() + 64);
+    addressed_json(&mut addressed, at);
     addressed
+}
+
+fn addressed_json(out: &mut Vec<u8>, at: &Address) {
+    let (target, target_type) = address(at);
+    text_field(out, b",\"target\":", target);
+    text_field(out, b",\"target_type\":", target_type);
+    out.push(b'}');
 }
 
 /// The end of every `msg_info` of one sender.
@@ -226,6 +230,13 @@ pub(super) fn message_json(out: &mut Vec<u8>, message: &MessageView<'_>, address
     texts_json(out, message);
     text_field(out, b",\"sender\":", message.sender);
     out.extend_from_slice(addressed);
+}
+
+/// Appends the one `msg_info` of a conversation.
+fn only_message_json(out: &mut Vec<u8>, message: &MessageView<'_>, at: &Address) {
+    texts_json(out, message);
+    text_field(out, b",\"sender\":", message.sender);
+    addressed_json(out, at);
 }
 
 /// Appends a `msg_info` up to its sender.

@@ -1,7 +1,7 @@
 //! What the verbs across conversations answer: list, sync, acks, online.
 
 use super::{MESSAGE_JSON_BYTES, RECALL_JSON_BYTES, REPLY_JSON_BYTES};
-use super::{address, addressed, field, list, message_json, messages_protobuf, rows_json, text_field};
+use super::{address, field, list, messages_protobuf, only_message_json, rows_json, text_field};
 use crate::http::json::text;
 use crate::http::proto;
 use crate::message::{Address, Chat, ChatDelta, ChatsPage, Page, Synced, UserId};
@@ -29,7 +29,7 @@ pub(super) fn list_json(out: &mut Vec<u8>, page: &ChatsPage) {
         chat_json(out, chat);
         out.extend_from_slice(b",\"last\":");
         match last.messages().next() {
-            Some(message) => message_json(out, &message, &addressed(&chat.at)),
+            Some(message) => only_message_json(out, &message, &chat.at),
             None => out.extend_from_slice(b"null"),
         }
         // A number of 64 bits is a text in proto3's JSON: a double cannot hold it.
