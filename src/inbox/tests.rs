@@ -106,6 +106,7 @@ fn who_asked_and_never_settled_leaves_the_conversation_to_be_asked_again() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(debug_assertions), ignore = "its bug is an overflow, which only builds with checks notice")]
 async fn a_bug_in_one_delivery_leaves_its_inbox_behind_and_holds_up_nobody_else() {
     let (key, deliveries) = (group(), Deliveries::start());
     let opened = |who, unread| {
