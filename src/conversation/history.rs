@@ -22,8 +22,8 @@ use crate::message::Placed;
 
 mod old_retries;
 
-/// Room is made for this part of what is there already, so that slack stays under an eighth. Growing
-/// copies rows eight times over their life, which is 10 ns a message; texts are never copied.
+/// Room is made for this part of what is there already, so that slack stays near an eighth. Growing
+/// copies rows eight times over their life, 67 instructions a message; texts are never copied.
 const GROWTH: usize = 8;
 /// A block is not smaller and not larger than this, but a longer message gets a block of its own.
 const BLOCK_BYTES_MIN: usize = 256;
