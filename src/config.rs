@@ -75,6 +75,8 @@ pub struct Serve {
     pub write_timeout: Duration,
     /// Most open connections to the public API.
     pub connections: usize,
+    /// Threads that serve connections and conversations.
+    pub workers: usize,
     /// Origins whose pages may open streams, beside the server's own host; `*`: any.
     pub origins: Vec<String>,
     /// How often a silent stream is pinged.
@@ -214,6 +216,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
     let time = |key, default, allowed| layers.one(key, default, |text| value::duration(text, allowed));
     let size = |key, default, allowed| layers.one(key, default, |text| value::size_bytes(text, allowed));
     let connections = |text: &str| value::whole_number(text, &limits::CONNECTIONS);
+    let workers = |text: &str| value::whole_number(text, &limits::WORKERS);
     let window = |text: &str| value::optional_duration(text, &limits::RECALL_WINDOW);
     let body_limit_bytes = size("body-limit", "64KiB", &limits::BODY_BYTES)?;
     Ok(Serve {
@@ -227,6 +230,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         body_timeout: time("body-timeout", "10s", &limits::CONNECTION_TIMEOUT)?,
         write_timeout: time("write-timeout", "30s", &limits::CONNECTION_TIMEOUT)?,
         connections: to_usize(layers.one("connections", "10000", connections)?),
+        workers: to_usize(layers.one("workers", &workers_default(), workers)?),
         origins: layers.all("origin", value::origin)?,
         stream_ping: time("stream-ping", "25s", &limits::STREAM_PING)?,
         stream_queue_bytes: to_usize(stream_queue_bytes(layers, body_limit_bytes)?),
@@ -324,6 +328,14 @@ fn half_of_memory() -> String {
     (memory::available_bytes() / 2)
         .clamp(*limits::MEMORY_BYTES.start(), *limits::MEMORY_BYTES.end())
         .to_string()
+}
+
+/// One core is left to the log's thread, the kernel's side of the network, and whoever else is on the machine:
+/// on two cores one worker answers more requests than two do, which wake each other all the time
+/// (figures in `docs/performance.md`).
+fn workers_default() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    (cores.saturating_sub(1)).clamp(*limits::WORKERS.start(), *limits::WORKERS.end()).to_string()
 }
 
 /// Every size here has an upper bound far below what 32 bits hold.

@@ -16,6 +16,10 @@ mod tool;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Most threads that wait for the disk beside the workers: one for each call that the operations address may have, which
+/// waits for conversations to be read, and as many to read them. More reads at a time make no disk faster.
+const READING_THREADS_MAX: usize = 2 * config::limits::OPS_CONNECTIONS_MAX;
+
 fn main() -> ExitCode {
     let outcome = match Command::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Serve(settings)) => serve(*settings),
@@ -36,7 +40,11 @@ fn main() -> ExitCode {
 
 fn serve(settings: config::Serve) -> Result<(), (u8, String)> {
     telemetry::log_to_standard_error(settings.log_level);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(settings.workers)
+        .max_blocking_threads(READING_THREADS_MAX)
+        .build();
     let runtime = runtime.map_err(|error| (exit::OTHER, format!("cannot start its threads: {error}")))?;
     let outcome = runtime.block_on(node::run(settings));
     // What still runs serves clients that outstayed the drain; nobody waits for it.

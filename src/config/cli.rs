@@ -310,6 +310,9 @@ pub(super) struct ServeFlags {
     /// Most open connections; further ones wait [default: 10000]
     #[arg(long, value_name = "N")]
     connections: Option<String>,
+    /// Threads that serve connections and conversations [default: one less than cores, at least 1]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
     /// A page origin whose browsers may open streams, or *; may be repeated [default: the server's own host]
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
@@ -415,6 +418,7 @@ impl ServeFlags {
             ("body-timeout", one(self.body_timeout)),
             ("write-timeout", one(self.write_timeout)),
             ("connections", one(self.connections)),
+            ("workers", one(self.workers)),
             ("origin", self.origin),
             ("stream-ping", one(self.stream_ping)),
             ("stream-queue", one(self.stream_queue)),

@@ -54,6 +54,8 @@ pub const OPS_CONNECTIONS_MAX: usize = 64;
 pub const BODY_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024;
 /// `--connections`: one is a working server; a million is what a process can hold descriptors for.
 pub const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// `--workers`: one serves; beyond a thousand no machine has cores.
+pub const WORKERS: RangeInclusive<u64> = 1..=1024;
 /// `--rate`, in calls per second and user: more than a million is no limit.
 pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
 /// `--header-timeout`, `--body-timeout`, `--write-timeout`: under 100 ms an honest client on a bad

@@ -20,11 +20,14 @@ use super::actor::now_ns;
 use super::archive::Archive;
 use super::background::step_back;
 use super::chunk::{Merger, Retention, Summary};
-use super::people::{ConversationPack, SYNC_BYTES, is_block};
+use super::people::{ConversationPack, is_block};
 use super::publisher::{self, Publisher};
 use super::{history, retention};
 use crate::snapshot::{self, IndexEntry, PACK_CHUNKS_MAX, PackReader};
 use crate::telemetry::{Metrics, PackMaker};
+use pace::Pace;
+
+mod pace;
 
 /// How packs are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +84,7 @@ struct Bell {
 struct Wanted {
     /// Look whether something is to be merged.
     look: bool,
-    /// Merge everything, at full speed.
+    /// Merge everything: somebody waits for it.
     all: bool,
     /// How many whole merges have ended, and how the last one did.
     ended: u64,
@@ -106,7 +109,7 @@ impl Nudge {
         self.bell.rang.notify_all();
     }
 
-    /// Merges all packs into one, at full speed. Blocks until it is done.
+    /// Merges all packs into one. Blocks until it is done.
     pub(crate) fn merge_all(&self) -> Result<(), Error> {
         let _asking = self.bell.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = self.bell.lock();
@@ -140,15 +143,23 @@ impl Bell {
         }
     }
 
-    /// Sleeps, but not beyond a stop, and not while somebody waits for everything to be merged.
-    fn pause(&self, time: Duration) -> Result<(), Error> {
-        let wanted = self.lock();
+    /// Whether somebody waits for everything to be merged.
+    fn is_hurried(&self) -> bool {
+        self.lock().all
+    }
+
+    /// Sleeps, but not beyond a stop, and not while the hurry is another one.
+    fn pause(&self, time: Duration, is_hurried: bool) -> Result<(), Error> {
         let stopped = || self.stopped.load(Ordering::Acquire);
-        let (_wanted, _) = self
-            .rang
-            .wait_timeout_while(wanted, time, |wanted| !stopped() && !wanted.all)
-            .unwrap_or_else(PoisonError::into_inner);
-        if stopped() { Err(Error::Stopped) } else { Ok(()) }
+        let goes_on = |wanted: &mut Wanted| !stopped() && wanted.all == is_hurried;
+        let waited = self.rang.wait_timeout_while(self.lock(), time, goes_on);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.check()
+    }
+
+    /// An error when the node stops.
+    fn check(&self) -> Result<(), Error> {
+        if self.stopped.load(Ordering::Acquire) { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 
@@ -260,10 +271,7 @@ impl Compactor {
         let before: u64 = run.iter().map(|pack| pack.info().bytes).sum();
         let mut merging = Merging {
             pack: self.publisher.create_pack()?,
-            synced_bytes: 0,
-            started,
-            bytes_per_second: if for_good { None } else { Some(self.options.bytes_per_second) },
-            bell: &self.bell,
+            pace: Pace::begin(self.options.bytes_per_second, &self.bell, &self.metrics),
             retention: self.retention,
             history: self.archive.history,
             older,
@@ -282,11 +290,7 @@ impl Compactor {
 /// A pack in the making.
 struct Merging<'a> {
     pack: ConversationPack,
-    synced_bytes: u64,
-    started: Instant,
-    /// `None` at full speed.
-    bytes_per_second: Option<u64>,
-    bell: &'a Bell,
+    pace: Pace<'a>,
     retention: retention::Options,
     history: history::Options,
     /// The packs before the run.
@@ -313,7 +317,7 @@ impl Merging<'_> {
             for chunk_out in merged {
                 self.pack.add(&chunk.meta.key, &chunk_out)?;
             }
-            self.keep_pace()?;
+            self.pace.keep(self.pack.bytes())?;
         }
         Ok(())
     }
@@ -328,24 +332,6 @@ impl Merging<'_> {
         match self.retention.is_off() || self.older.iter().any(has) {
             true => Merger::default(),
             false => Merger::with(Retention::new(self.retention, self.history, now_ns())),
-        }
-    }
-
-    fn keep_pace(&mut self) -> Result<(), Error> {
-        let written = self.pack.bytes();
-        if written - self.synced_bytes >= SYNC_BYTES {
-            self.pack.sync()?;
-            self.synced_bytes = written;
-        }
-        let due = match self.bytes_per_second {
-            Some(rate) => Duration::from_secs_f64(written as f64 / rate as f64),
-            None => Duration::ZERO,
-        };
-        match due.checked_sub(self.started.elapsed()) {
-            // Shorter pauses would cost more than they are worth.
-            Some(early) if early > Duration::from_millis(20) => self.bell.pause(early),
-            _ if self.bell.stopped.load(Ordering::Acquire) => Err(Error::Stopped),
-            _ => Ok(()),
         }
     }
 }

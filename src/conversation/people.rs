@@ -23,7 +23,7 @@ mod packing;
 mod tests;
 
 pub(crate) use pack_people::{Error as PeopleError, Found, People, has_blocks};
-pub(crate) use packing::{ConversationPack, SYNC_BYTES};
+pub(crate) use packing::ConversationPack;
 
 /// The kind of a people block, as it stands in the pack beside the payload.
 pub(crate) const KIND: u8 = 2;

@@ -8,13 +8,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::queue::Shared;
 use crate::disk::{Disk, File};
 
 /// How much is written and synced at once: the log's own syncs wait for no more than this.
-const SLICE_BYTES: usize = 1 << 20;
+const SLICE_BYTES: usize = 256 << 10;
+/// After each slice the disk is left alone so many times as long as the slice took: while nobody waits for the
+/// spare, a fifth of the disk's time is enough for it.
+const REST_FACTOR: u32 = 4;
 
 /// A file under a temporary name, zero from end to end.
 pub(super) struct Spare {
@@ -23,16 +27,20 @@ pub(super) struct Spare {
     pub(super) bytes: u64,
 }
 
+/// Called between two slices with the time for which the disk should be left alone.
+pub(super) type Rest<'a> = &'a dyn Fn(Duration);
+
 /// Makes a spare, or `None` when `stop` was set meanwhile. Leaves no file behind otherwise.
 pub(super) fn make(
     disk: &dyn Disk,
     path: &Path,
     bytes: u64,
     stop: &AtomicBool,
+    rest: Rest<'_>,
 ) -> Result<Option<Spare>, Error> {
     discard(disk, path)?;
     let file = disk.create(path).map_err(Error::io("create", path))?;
-    match fill(file.as_ref(), path, bytes, stop) {
+    match fill(file.as_ref(), path, bytes, stop, rest) {
         Ok(true) => Ok(Some(Spare { path: path.to_path_buf(), file, bytes })),
         Ok(false) => discard(disk, path).map(|()| None),
         Err(error) => {
@@ -51,15 +59,19 @@ pub(super) fn discard(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn fill(file: &dyn File, path: &Path, bytes: u64, stop: &AtomicBool) -> Result<bool, Error> {
+fn fill(file: &dyn File, path: &Path, bytes: u64, stop: &AtomicBool, rest: Rest<'_>) -> Result<bool, Error> {
     let zeros = vec![0; SLICE_BYTES.min(bytes as usize)];
     for from in (0..bytes).step_by(SLICE_BYTES) {
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        let began = Instant::now();
         let slice = SLICE_BYTES.min((bytes - from) as usize);
         file.write_at(&zeros[..slice], from).map_err(Error::io("write", path))?;
         file.sync_all().map_err(Error::io("sync", path))?;
+        if from + (slice as u64) < bytes {
+            rest(began.elapsed() * REST_FACTOR);
+        }
     }
     Ok(true)
 }
@@ -78,12 +90,16 @@ impl<T> Stock<T> {
         Self { disk, tmp_dir, shared, made: 0 }
     }
 
-    /// Makes one file of zeros; `None` when the log ends meanwhile.
+    /// Makes one file of zeros, as fast as it goes; `None` when the log ends meanwhile.
     pub(super) fn make(&mut self, bytes: u64) -> Result<Option<Spare>, Error> {
+        self.make_resting(bytes, &|_| {})
+    }
+
+    fn make_resting(&mut self, bytes: u64, rest: Rest<'_>) -> Result<Option<Spare>, Error> {
         self.check_space(bytes)?;
         let path = self.tmp_dir.join(format!("wal-spare-{}", self.made));
         self.made += 1;
-        make(self.disk.as_ref(), &path, bytes, &self.shared.stop)
+        make(self.disk.as_ref(), &path, bytes, &self.shared.stop, rest)
     }
 
     /// Asked first, because zeros that do not fit would take the last space from everybody, again and again.
@@ -98,9 +114,9 @@ impl<T> Stock<T> {
     }
 
     /// Makes what is lacking.
-    pub(super) fn refill(&mut self) -> Result<(), Error> {
+    pub(super) fn refill(&mut self, rest: Rest<'_>) -> Result<(), Error> {
         while self.shared.wants_spare() {
-            match self.make(self.shared.options.segment_bytes) {
+            match self.make_resting(self.shared.options.segment_bytes, rest) {
                 Ok(Some(spare)) => self.shared.spare_made(spare),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.report(error)),
@@ -118,9 +134,10 @@ impl<T> Stock<T> {
 
     /// The life of the thread: makes spares whenever one is lacking, until the log ends.
     pub(super) fn run(&mut self) {
-        while self.shared.wait_for_shortage() {
-            if self.refill().is_err() {
-                self.shared.wait_for_space();
+        let shared = self.shared.clone();
+        while shared.wait_for_shortage() {
+            if self.refill(&|time| shared.rest_unless_hurried(time)).is_err() {
+                shared.wait_for_space();
             }
         }
     }

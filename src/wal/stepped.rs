@@ -80,7 +80,7 @@ impl<T> Stepped<T> {
 
     /// What the spare thread does.
     pub fn refill(&mut self) -> Result<(), Error> {
-        self.stock.refill()
+        self.stock.refill(&|_| {})
     }
 
     /// As [`Wal::remove_below`](super::Wal::remove_below).

@@ -22,6 +22,7 @@ fn settings() -> Vec<(&'static str, String, &'static str)> {
         ("body-timeout", "5s", "-1s"),
         ("write-timeout", "5s", "never"),
         ("connections", "100", "0"),
+        ("workers", "2", "0"),
         ("rate", "1000", "fast"),
         ("recall-window", "1h", "1"),
         ("drain-timeout", "5s", "x"),

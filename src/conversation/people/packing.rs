@@ -5,9 +5,6 @@ use crate::conversation::checkpoint::meta_of;
 use crate::conversation::chunk::Chunk;
 use crate::snapshot::{self, PackInfo, PackWriter, StoreId};
 
-/// Written bytes after which a pack is synced, so that no sync is so long that a commit behind it is noticed.
-pub(crate) const SYNC_BYTES: u64 = 4 << 20;
-
 /// A pack in the making, and who is in the conversations that were added to it.
 pub(crate) struct ConversationPack {
     pack: PackWriter,
@@ -46,11 +43,6 @@ impl ConversationPack {
         self.pack.chunks()
     }
 
-    /// See [`PackWriter::sync`].
-    pub(crate) fn sync(&mut self) -> Result<(), snapshot::Error> {
-        self.pack.sync()
-    }
-
     /// Writes and syncs all but the index, so that [`finish`](Self::finish) has little to do.
     pub(crate) fn settle(&mut self) -> Result<(), snapshot::Error> {
         self.write_last_people()?;
@@ -78,13 +70,8 @@ impl ConversationPack {
     fn write_people(&mut self) -> Result<(), snapshot::Error> {
         let mut rows = std::mem::take(&mut self.rows);
         rows.sort();
-        let mut synced_bytes = self.pack.bytes();
         for block in rows.blocks() {
             self.write(&block)?;
-            if self.pack.bytes() - synced_bytes >= SYNC_BYTES {
-                self.pack.sync()?;
-                synced_bytes = self.pack.bytes();
-            }
         }
         rows.clear();
         self.rows = rows;

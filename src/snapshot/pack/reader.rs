@@ -6,12 +6,13 @@ use super::super::format::{
     self, CHUNK_HEAD_BYTES, ChunkHead, Damage, ENTRY_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES,
 };
 use super::super::{Error, FileKind, PAYLOAD_BYTES_MAX, StoreId, io_error, key_hash};
-use super::writer::BUFFER_BYTES;
 use super::{Chunk, IndexEntry, PackInfo};
 use crate::disk::{Disk, File};
 
+/// What is read ahead, in bytes. Large enough that the calls cost nothing beside the disk.
+const WINDOW_BYTES: usize = 1024 * 1024;
 /// How much of an index is read at a time.
-const INDEX_PART_BYTES: usize = BUFFER_BYTES / ENTRY_BYTES * ENTRY_BYTES;
+const INDEX_PART_BYTES: usize = WINDOW_BYTES / ENTRY_BYTES * ENTRY_BYTES;
 
 /// An open pack. Its index is in memory and checked, its chunks are on the disk and checked when they are read. Several
 /// threads may read at the same time, also after [`prune`](super::super::prune) took the name away.
@@ -112,7 +113,7 @@ impl PackReader {
 pub struct ChunksInOrder<'a> {
     pack: &'a PackReader,
     order: std::vec::IntoIter<u32>,
-    /// What was read ahead, at most [`BUFFER_BYTES`].
+    /// What was read ahead, at most [`WINDOW_BYTES`].
     window: Vec<u8>,
     window_offset: u64,
 }
@@ -145,11 +146,11 @@ impl ChunksInOrder<'_> {
 
     fn read_ahead(&mut self, entry: &IndexEntry) {
         self.window.clear();
-        if entry.bytes as usize > BUFFER_BYTES {
+        if entry.bytes as usize > WINDOW_BYTES {
             return;
         }
         let rest = self.pack.index_offset.saturating_sub(entry.offset);
-        self.window.resize(rest.min(BUFFER_BYTES as u64) as usize, 0);
+        self.window.resize(rest.min(WINDOW_BYTES as u64) as usize, 0);
         self.window_offset = entry.offset;
         if self.pack.file.read_at(&mut self.window, entry.offset).is_err() {
             self.window.clear();

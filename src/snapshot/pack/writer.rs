@@ -11,8 +11,9 @@ use super::super::{
 use super::{ChunkMeta, IndexEntry, PackInfo};
 use crate::disk::{Disk, File};
 
-/// What is collected before it is written, in bytes. Large enough that the calls cost nothing beside the disk.
-pub(super) const BUFFER_BYTES: usize = 1024 * 1024;
+/// What is collected before it is written and synced, in bytes. A commit of the log waits for no more than this, and
+/// finishing for no more than the last of it; large enough that the calls cost little beside the disk.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A pack in the making. It is a file in the temporary directory until [`finish`](Self::finish) has published it;
 /// dropping it before gives up, and the file goes.
@@ -116,7 +117,7 @@ impl PackWriter {
         Ok(PackInfo { number, bytes: file_bytes, footer_crc, chunks })
     }
 
-    /// Makes what was added so far durable, so that [`finish`](Self::finish) has less to wait for. It promises nothing
+    /// Makes what was added so far durable, so that [`finish`](Self::finish) has little to wait for. It promises nothing
     /// by itself: a pack that is not finished is never read.
     pub fn sync(&mut self) -> Result<(), Error> {
         self.check_open()?;
@@ -158,7 +159,7 @@ impl PackWriter {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
-            self.flush()?;
+            self.sync()?;
         }
         if bytes.len() > BUFFER_BYTES {
             return self.write(bytes);

@@ -114,6 +114,8 @@ struct Queue<T> {
     ready: VecDeque<Spare>,
     /// How many of `ready` no accepted record is promised to.
     unclaimed: usize,
+    /// Whether somebody had to be refused, or waits, because no spare was ready.
+    spare_awaited: bool,
     /// Whether the last attempt to make a spare failed.
     spare_failed: bool,
     state: State,
@@ -171,6 +173,7 @@ impl<T> Queue<T> {
             self.room = whole_segment;
             return Ok(());
         }
+        self.spare_awaited = true;
         // Without a spare because one is just being made is a matter of moments.
         Err(if self.spare_failed { Reason::NoSpace } else { Reason::QueueFull })
     }
@@ -196,6 +199,7 @@ impl<T> Shared<T> {
             room: 0,
             ready: VecDeque::new(),
             unclaimed: 0,
+            spare_awaited: false,
             spare_failed: false,
             state: State::Writable,
             ending: None,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{End, Entry, Shared, State, Wake};
 use crate::wal::Lsn;
@@ -137,6 +137,16 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Leaves the disk to the log for a moment, unless a spare is needed soon: somebody waits for one, or the second
+    /// half of the segment is being filled.
+    pub(in crate::wal) fn rest_unless_hurried(&self, time: Duration) {
+        let queue = self.queue();
+        let is_hurried = queue.spare_awaited || queue.room < self.options.segment_bytes / 2;
+        if !is_hurried && queue.ending.is_none() && queue.state != State::Failed {
+            drop(self.shortage.wait_timeout(queue, time));
+        }
+    }
+
     pub(in crate::wal) fn wants_spare(&self) -> bool {
         self.queue().unclaimed < self.options.spare_segments
     }
@@ -145,6 +155,7 @@ impl<T> Shared<T> {
         let mut queue = self.queue();
         queue.ready.push_back(spare);
         queue.unclaimed += 1;
+        queue.spare_awaited = false;
         queue.spare_failed = false;
         if queue.state == State::ReadOnly {
             self.set_state(&mut queue, State::Writable);
