@@ -246,6 +246,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             queue_bytes_max: admission.in_flight_bytes_max,
             ..defaults.log
         },
+        commits_in_place: config.workers == 1,
         checkpoint: checkpoint::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,

@@ -1,8 +1,9 @@
 //! Completion: what happens once a record is durable.
 //!
 //! The committer hands over whole batches; one task completes them in the order of the log: first
-//! the durable heads move, then waiting pulls wake, then the replies go out. One wake-up per batch
-//! crosses from the committer's thread; the replies then wake connections from inside the runtime.
+//! the durable heads move, then waiting pulls wake, then the replies go out. Where one thread serves
+//! everything, the same task commits. Else one wake-up per batch crosses from the committer's thread;
+//! the replies then wake connections from inside the runtime.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
+use super::in_place::{Offer, Volunteer};
 use super::state::Durable;
 use crate::inbox::delivery::{self, Listeners};
 use crate::inbox::rows::Standing;
@@ -94,18 +96,35 @@ pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
 
 /// Starts the task; it ends when the sender is dropped and everything is answered.
 pub(crate) fn start(
+    offer: Offer,
     arrivals: Arc<Arrivals>,
     deliveries: Deliveries,
     metrics: Arc<Metrics>,
 ) -> (Batches, tokio::task::JoinHandle<()>) {
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
     let task = tokio::spawn(async move {
-        while let Some(batch) = incoming.recv().await {
+        let mut volunteer = Volunteer::new(offer);
+        while let Some(batch) = next(&mut incoming, &mut volunteer).await {
             deliveries.keep_pace().await;
             complete(batch.tickets, &arrivals, &deliveries, &metrics);
         }
     });
     (batches, task)
+}
+
+/// The next batch; commits it where that is for the volunteer.
+async fn next(
+    incoming: &mut mpsc::UnboundedReceiver<Batch<Ticket>>,
+    volunteer: &mut Volunteer,
+) -> Option<Batch<Ticket>> {
+    loop {
+        tokio::select! {
+            // What is durable is answered before more becomes so.
+            biased;
+            batch = incoming.recv() => return batch,
+            () = volunteer.called() => volunteer.commit().await,
+        }
+    }
 }
 
 fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliveries, metrics: &Metrics) {

@@ -44,6 +44,7 @@ mod durable;
 mod engine_sim;
 pub(crate) mod group;
 pub mod history;
+mod in_place;
 mod kept_log;
 #[cfg(test)]
 mod life_tests;

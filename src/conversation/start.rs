@@ -16,6 +16,7 @@ use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
 use super::history;
+use super::in_place::Offer;
 use super::paging::Paging;
 use super::passivation;
 use super::publisher::{LogEnds, Place, Publisher};
@@ -38,6 +39,8 @@ pub struct Options {
     pub admission: admission::Options,
     /// The log's own.
     pub log: wal::Options,
+    /// Whether the runtime's thread commits while the disk is quick. Right where it is the only one.
+    pub commits_in_place: bool,
     /// When to take a checkpoint.
     pub checkpoint: checkpoint::Options,
     /// How long the log is kept after no manifest needs it any more, for restores to a moment.
@@ -161,12 +164,17 @@ pub fn start(
 ) -> Result<Started, Error> {
     let arrivals = Arc::new(Arrivals::default());
     let deliveries = Deliveries::start();
-    let (batches, completing) = completion::start(arrivals.clone(), deliveries.clone(), metrics.clone());
+    let offer = Offer::default();
+    let (batches, completing) =
+        completion::start(offer.clone(), arrivals.clone(), deliveries.clone(), metrics.clone());
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
     let log = options.log.clone();
     let log = Arc::new(start_log(&recovered, &place, wal_dir, log, sink, calls.on_log_failure)?);
+    if options.commits_in_place {
+        offer.make(&log);
+    }
     let (deaths, dead) = mpsc::unbounded_channel();
     let common = Common::of(recovered, place, log.clone(), deliveries, &options, metrics, deaths.clone())?;
     let compaction = common.start_compaction(options.compaction)?;

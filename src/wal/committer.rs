@@ -5,21 +5,33 @@
 //! never tried twice. Each step is a plain call, so that a simulation can take them one by one; when they are
 //! taken is the thread's business.
 //!
-//! While one batch is synced the next one gathers by itself, so under `Always` there is no timer that waits for company.
-//! A write alone is over before anybody comes: then a busy log pauses for a moment between its batches.
+//! While one batch is synced the next one gathers by itself, so there is no timer that waits for company.
+//!
+//! Where somebody volunteers to commit on a thread of its own, and the disk is quick, it does: that saves waking the log's
+//! thread and being woken by it, which takes as long as half of a sync. The thread keeps the rest: the first batches,
+//! slow disks, new segments, timed syncs, seals, and the end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::{Body, End, Entry, Shared, State};
+use super::queue::{Body, End, Entry, Shared, State, Wake};
 use super::writer::Writer;
 use super::{Error, Lsn, SyncMode, frame};
 
-/// How long a busy log that does not wait for the disk lets its next batch gather; the system's timers make it up to 0.1
-/// ms. Each batch wakes two threads, which cost a quarter of all processor time when every few records were a batch.
-const GATHER: Duration = Duration::from_micros(30);
-/// A batch of so many records says that the log is busy: others are waiting with whoever waits.
-const BUSY_RECORDS: usize = 8;
+/// How long a batch may take on the thread of a volunteer, which has other things to do: as long as ten syncs of a quick
+/// disk. Behind a slower disk a wake-up is nothing, and what the volunteer leaves undone is something.
+const QUICK: Duration = Duration::from_millis(1);
+/// How many batches in a row have to be as quick before the volunteer gets its turn: more than a slow disk's luck.
+const QUICK_BATCHES_MIN: u32 = 16;
+
+/// What the log's thread does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Sleeps until it is called, or until then; a volunteer may commit meanwhile if the disk is quick.
+    Sleeps { until: Option<Instant>, is_quick: bool },
+    /// Ends. What is durable, when the end was a close.
+    Ended(Option<Lsn>),
+}
 
 /// Records that became durable together.
 #[derive(Debug)]
@@ -34,7 +46,7 @@ pub struct Batch<T> {
     pub sync: Option<Duration>,
 }
 
-/// Where batches come out, on the committer's thread: the next batch waits until it returns.
+/// Where batches come out, on the thread that commits: the next batch waits until it returns.
 pub type Sink<T> = Box<dyn FnMut(Batch<T>) + Send>;
 
 pub(super) struct Committer<T> {
@@ -47,8 +59,8 @@ pub(super) struct Committer<T> {
     tickets: Vec<(Lsn, T)>,
     records: usize,
     payload_bytes: usize,
-    /// How many records were in the last batch.
-    last_records: usize,
+    /// How many batches in a row took no longer than [`QUICK`].
+    quick_batches: u32,
     /// When the oldest write that is not yet durable was made.
     dirty_since: Option<Instant>,
     /// When to seal, unless something comes before.
@@ -65,37 +77,49 @@ impl<T> Committer<T> {
             tickets: Vec::new(),
             records: 0,
             payload_bytes: 0,
-            last_records: 0,
+            quick_batches: 0,
             dirty_since: None,
             seal_at: None,
         }
     }
 
-    pub(super) fn shared(&self) -> &Shared<T> {
-        &self.shared
-    }
-
-    /// The life of the thread: commits until the end. Says what is durable when the end is a close.
-    pub(super) fn run(&mut self) -> Result<Option<Lsn>, Error> {
-        loop {
-            let wake = self.shared.wait_for_work(self.deadline());
-            if wake.end == Some(End::Abandon) {
-                self.shared.abandon();
-                return Ok(None);
-            }
-            if self.is_busy() && wake.end.is_none() {
-                std::thread::sleep(GATHER);
-            }
-            self.commit()?;
-            if wake.end == Some(End::Close) {
-                return self.close().map(Some);
-            }
-            self.keep_time(wake.sync_wanted)?;
+    /// What the log's thread does each time it wakes.
+    pub(super) fn step(&mut self, wake: Wake) -> Result<Step, Error> {
+        if wake.end == Some(End::Abandon) {
+            self.shared.abandon();
+            return Ok(Step::Ended(None));
         }
+        if wake.commits {
+            self.commit()?;
+        }
+        if wake.end == Some(End::Close) {
+            return self.close().map(|last_lsn| Step::Ended(Some(last_lsn)));
+        }
+        self.keep_time(wake.sync_wanted)?;
+        Ok(Step::Sleeps { until: self.deadline(), is_quick: self.is_quick() })
     }
 
-    fn is_busy(&self) -> bool {
-        self.shared.options.sync != SyncMode::Always && self.last_records >= BUSY_RECORDS
+    /// Commits what waits on the thread of a volunteer, unless it is for the log's own.
+    pub(super) fn commit_in_place(&mut self) -> Result<(), Error> {
+        self.check_state()?;
+        let mut taken = std::mem::take(&mut self.taken);
+        if !self.shared.take_as_volunteer(&mut taken) {
+            self.taken = taken;
+            self.shared.give_turn_to_thread();
+            return Ok(());
+        }
+        let had_deadline = self.deadline().is_some();
+        self.commit_taken(taken)?;
+        if !self.is_quick() {
+            self.shared.give_turn_to_thread();
+        } else if !had_deadline && self.deadline().is_some() {
+            self.shared.reset_clock();
+        }
+        Ok(())
+    }
+
+    fn is_quick(&self) -> bool {
+        self.quick_batches >= QUICK_BATCHES_MIN
     }
 
     /// When something is due even if nothing comes.
@@ -123,6 +147,10 @@ impl<T> Committer<T> {
         self.check_state()?;
         let mut taken = std::mem::take(&mut self.taken);
         self.shared.take(&mut taken);
+        self.commit_taken(taken)
+    }
+
+    fn commit_taken(&mut self, mut taken: Vec<Entry<T>>) -> Result<(), Error> {
         let mut entries = taken.drain(..);
         let committed = self.commit_entries(&mut entries);
         if committed.is_err() {
@@ -200,12 +228,13 @@ impl<T> Committer<T> {
             return Ok(());
         }
         let bytes = self.writer.buffered_bytes();
+        let began = Instant::now();
         self.writer.write()?;
         let sync = self.sync_batch()?;
+        self.quick_batches = if began.elapsed() <= QUICK { self.quick_batches.saturating_add(1) } else { 0 };
         let last_lsn = self.writer.last_lsn();
         let on_disk = (!self.writer.is_dirty()).then_some(last_lsn);
         let records = std::mem::take(&mut self.records);
-        self.last_records = records;
         let payload_bytes = std::mem::take(&mut self.payload_bytes);
         self.shared.batch_done(self.tickets.len(), payload_bytes, last_lsn, on_disk);
         let room = Vec::with_capacity(self.tickets.len());

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use super::committer::{Committer, Sink};
-use super::queue::{End, Reason, Refused, Shared, State};
+use super::committer::Sink;
+use super::queue::{Bell, End, Reason, Refused, Shared, State};
+use super::seat::Seat;
 use super::segment::SegmentFile;
 use super::spare::Stock;
 use super::stepped::{Stepped, remove_below};
@@ -23,6 +24,7 @@ pub struct Wal<T: Send + 'static> {
     disk: Arc<dyn Disk>,
     wal_dir: PathBuf,
     shared: Arc<Shared<T>>,
+    seat: Arc<Seat<T>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -49,7 +51,7 @@ impl OnFailure {
 impl<T: Send + 'static> Wal<T> {
     /// Begins a new life of a log that [`replay()`](super::replay()) has just read.
     ///
-    /// `sink` gets every batch, on the committer's thread. `on_failure` is called at most once, on one of the
+    /// `sink` gets every batch, on the thread that commits. `on_failure` is called at most once, on one of the
     /// log's threads, after the state is [`State::Failed`] and all tickets are dropped.
     ///
     /// # Errors
@@ -69,9 +71,10 @@ impl<T: Send + 'static> Wal<T> {
         let log = Stepped::start(disk, wal_dir, tmp_dir, store, recovered, options, sink)?;
         let Stepped { disk, wal_dir, shared, committer, stock } = log;
         let on_failure = Arc::new(OnFailure(Mutex::new(Some(on_failure))));
-        let threads = Threads::start(&shared, committer, stock, &on_failure);
+        let seat = Arc::new(Seat::new(shared.clone(), committer));
+        let threads = Threads::start(&shared, &seat, stock, &on_failure);
         let threads = Mutex::new(Some(threads.map_err(Error::io("start a thread for", &wal_dir))?));
-        Ok(Self { disk, wal_dir, shared, threads })
+        Ok(Self { disk, wal_dir, shared, seat, threads })
     }
 
     /// Hands a record to the log; never waits for the disk. The ticket comes out of the sink when the record is as
@@ -86,6 +89,20 @@ impl<T: Send + 'static> Wal<T> {
     /// An append of nothing: its ticket comes out after those of everything appended before. Works on a full disk.
     pub fn barrier(&self, ticket: T) -> Result<(), Refused<T>> {
         self.shared.barrier(ticket)
+    }
+
+    /// Offers to commit on a thread of the caller's, once and for good: `bell` is called when something waits that the
+    /// log leaves to the volunteer, who then calls [`commit_in_place`](Self::commit_in_place) soon. The log does so while
+    /// its disk is quick. `bell` is called by whoever appends, and must not wait.
+    pub fn volunteer(&self, bell: Bell) {
+        self.shared.volunteer(bell);
+    }
+
+    /// Commits what waits, as the log's thread would: writes it, syncs it as the mode says, and calls the sink, all on
+    /// the caller's thread. Does nothing when the thread is at it already; what it should do is left to it: slow disks,
+    /// new segments, the end.
+    pub fn commit_in_place(&self) {
+        self.seat.commit_in_place();
     }
 
     /// Waits until everything appended before is on the disk, under every mode, and says how far that is. What
@@ -178,13 +195,12 @@ impl<T: Send + 'static> Drop for Wal<T> {
 impl Threads {
     fn start<T: Send + 'static>(
         shared: &Arc<Shared<T>>,
-        committer: Committer<T>,
+        seat: &Arc<Seat<T>>,
         stock: Stock<T>,
         on_failure: &Arc<OnFailure>,
     ) -> std::io::Result<Self> {
-        let failure = on_failure.clone();
-        let committer =
-            Builder::new().name("wal".into()).spawn(move || commit_until_end(committer, &failure))?;
+        let (seat, failure) = (seat.clone(), on_failure.clone());
+        let committer = Builder::new().name("wal".into()).spawn(move || commit_until_end(&seat, &failure))?;
         let (failure, log) = (on_failure.clone(), shared.clone());
         let stock =
             Builder::new().name("wal-spare".into()).spawn(move || refill_until_end(stock, &log, &failure));
@@ -199,20 +215,11 @@ impl Threads {
     }
 }
 
-fn commit_until_end<T>(mut committer: Committer<T>, on_failure: &OnFailure) -> Option<Lsn> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| committer.run()));
-    let error = match outcome {
-        Ok(Ok(last_lsn)) => return last_lsn,
-        Ok(Err(error)) => error,
-        Err(_) => Error::Panicked,
-    };
-    // Tickets are dropped here; whatever their drop does, the failure must be told.
-    let _ = catch_unwind(AssertUnwindSafe(move || {
-        committer.shared().fail();
-        drop(committer);
-    }));
-    on_failure.call(error);
-    None
+fn commit_until_end<T>(seat: &Seat<T>, on_failure: &OnFailure) -> Option<Lsn> {
+    seat.run().unwrap_or_else(|error| {
+        on_failure.call(error);
+        None
+    })
 }
 
 fn refill_until_end<T>(mut stock: Stock<T>, shared: &Shared<T>, on_failure: &OnFailure) {

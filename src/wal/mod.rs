@@ -8,7 +8,7 @@
 //! None of its business: what a record means, who waits for it, and when old segments may go.
 //!
 //! ```text
-//! append -> queue (numbers, room) -> committer thread: write, sync -> sink
+//! append -> queue (numbers, room) -> committer, on its thread or a volunteer's: write, sync -> sink
 //!                                        ^ at rotation
 //!                  spare thread: zero-filled segments, made ahead
 //! ```
@@ -26,6 +26,7 @@ mod live;
 mod queue;
 mod replay;
 mod scan;
+mod seat;
 mod segment;
 mod spare;
 mod stepped;

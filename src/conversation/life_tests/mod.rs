@@ -24,6 +24,7 @@ mod damage;
 mod delivering;
 mod erasing;
 mod faults;
+mod in_place;
 mod listing;
 mod loading;
 mod merging;

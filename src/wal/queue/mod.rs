@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::frame;
 use super::segment::{SegmentFile, room_bytes};
@@ -15,6 +15,10 @@ use super::{Error, KINDS, Lsn, Options};
 use crate::config::limits::RECORD_BYTES_MAX;
 
 mod threads;
+mod turn;
+
+pub(super) use turn::Bell;
+use turn::Turn;
 
 /// What the log can do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +105,8 @@ pub(super) struct Shared<T> {
     pub(super) stop: AtomicBool,
     /// The segments there are, oldest first; the last is being written.
     segments: Mutex<VecDeque<SegmentFile>>,
+    /// Set where somebody commits in place.
+    bell: OnceLock<Bell>,
 }
 
 struct Queue<T> {
@@ -121,7 +127,10 @@ struct Queue<T> {
     state: State,
     /// No more appends; the committer is to finish (close) or to leave everything (abandon).
     ending: Option<End>,
+    turn: Turn,
     committer_sleeps: bool,
+    /// Whether the committer's thread may sleep for another time than it knows.
+    clock_changed: bool,
     on_disk: Lsn,
     sync_wanted: bool,
 }
@@ -132,11 +141,13 @@ pub(super) enum End {
     Abandon,
 }
 
-/// What the committer wakes up to.
+/// What the committer's thread wakes up to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wake {
     pub(super) end: Option<End>,
     pub(super) sync_wanted: bool,
+    /// Whether what waits is for the thread.
+    pub(super) commits: bool,
 }
 
 impl<T> Queue<T> {
@@ -203,7 +214,9 @@ impl<T> Shared<T> {
             spare_failed: false,
             state: State::Writable,
             ending: None,
+            turn: Turn::Thread,
             committer_sleeps: false,
+            clock_changed: false,
             on_disk: last_lsn,
             sync_wanted: false,
         };
@@ -219,6 +232,7 @@ impl<T> Shared<T> {
             appended_bytes: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             segments: Mutex::new(recovered.segments.clone().into()),
+            bell: OnceLock::new(),
         }
     }
 
@@ -310,6 +324,7 @@ impl<T> Shared<T> {
             }
         }
         queue.waiting.push(Entry::NewSegment);
+        queue.turn = Turn::Thread;
         if std::mem::take(&mut queue.committer_sleeps) {
             self.work.notify_one();
         }
@@ -317,14 +332,9 @@ impl<T> Shared<T> {
         Ok(())
     }
 
-    /// Waking costs a system call, so only a sleeper is woken.
     fn push(&self, mut queue: MutexGuard<'_, Queue<T>>, entry: Entry<T>) {
         queue.waiting.push(entry);
-        let wake = std::mem::take(&mut queue.committer_sleeps);
-        drop(queue);
-        if wake {
-            self.work.notify_one();
-        }
+        self.announce(queue);
     }
 
     /// Waits until everything appended before is on the disk, whatever the mode.

@@ -5,18 +5,25 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{End, Entry, Shared, State, Wake};
+use super::{End, Entry, Queue, Shared, State, Turn, Wake};
 use crate::wal::Lsn;
 use crate::wal::frame::MARKER_BYTES;
 use crate::wal::segment::{SegmentFile, room_bytes};
 use crate::wal::spare::Spare;
+
+impl<T> Queue<T> {
+    fn calls_thread(&self) -> bool {
+        let has_work = !self.waiting.is_empty() && self.turn == Turn::Thread;
+        has_work || self.ending.is_some() || self.sync_wanted || self.clock_changed
+    }
+}
 
 // === for the committer ===
 impl<T> Shared<T> {
     /// Sleeps until there is something to do, or until `deadline`.
     pub(in crate::wal) fn wait_for_work(&self, deadline: Option<Instant>) -> Wake {
         let mut queue = self.queue();
-        while queue.waiting.is_empty() && queue.ending.is_none() && !queue.sync_wanted {
+        while !queue.calls_thread() {
             queue.committer_sleeps = true;
             let Some(deadline) = deadline else {
                 queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +36,10 @@ impl<T> Shared<T> {
             queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.committer_sleeps = false;
-        Wake { end: queue.ending, sync_wanted: std::mem::take(&mut queue.sync_wanted) }
+        queue.clock_changed = false;
+        let (end, sync_wanted) = (queue.ending, std::mem::take(&mut queue.sync_wanted));
+        let commits = queue.turn == Turn::Thread || sync_wanted || end.is_some();
+        Wake { end, sync_wanted, commits }
     }
 
     /// Everything that waits, against an empty vector.

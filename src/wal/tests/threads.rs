@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::disk::Operation;
 
-struct Running {
+pub(super) struct Running {
     log: Arc<Wal<u64>>,
     batches: Receiver<Vec<(u64, u64)>>,
     failures: Receiver<Error>,
@@ -16,7 +16,7 @@ struct Running {
 /// Far more than anything here takes on the busiest machine; a test that gets here hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn run(disk: &Simulated, options: Options) -> Running {
+pub(super) fn run(disk: &Simulated, options: Options) -> Running {
     let (recovered, _) = read(disk).unwrap();
     let (into, batches) = channel();
     let sink: Sink<u64> = Box::new(move |batch| {
@@ -30,12 +30,12 @@ fn run(disk: &Simulated, options: Options) -> Running {
 }
 
 impl Running {
-    fn next(&self) -> Vec<(u64, u64)> {
+    pub(super) fn next(&self) -> Vec<(u64, u64)> {
         self.batches.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Appends, waiting for room as a patient caller would.
-    fn append(&self, payload: Vec<u8>, ticket: u64) -> Lsn {
+    pub(super) fn append(&self, payload: Vec<u8>, ticket: u64) -> Lsn {
         loop {
             match self.log.append(1, payload.clone(), ticket) {
                 Ok(lsn) => return lsn,
