@@ -107,6 +107,7 @@ pub(crate) fn start(
         while let Some(batch) = next(&mut incoming, &mut volunteer).await {
             deliveries.keep_pace().await;
             complete(batch.tickets, &arrivals, &deliveries, &metrics);
+            volunteer.look_out().await;
         }
     });
     (batches, task)

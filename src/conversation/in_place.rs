@@ -17,6 +17,10 @@ use crate::wal::Wal;
 /// likely to be back, and who comes too late waits for a whole sync. A fifth of a quick disk's.
 const LINGER: Duration = Duration::from_micros(20);
 
+/// How long the thread looks for the next request instead of going to sleep where one caller at a time is served: about
+/// as long as a request takes to come back, while being woken takes a third of that again.
+const LOOK_OUT: Duration = Duration::from_micros(60);
+
 /// The log, once it is there, and the bell that it rings.
 #[derive(Clone, Default)]
 pub(super) struct Offer {
@@ -36,7 +40,7 @@ impl Offer {
 /// Whoever commits in place.
 pub(super) struct Volunteer {
     offer: Offer,
-    /// How many records the last batch had.
+    /// How many records the last batch had that was committed in place.
     expected: u64,
 }
 
@@ -50,9 +54,25 @@ impl Volunteer {
         self.offer.bell.notified().await;
     }
 
+    /// After an answer to the only caller: stays awake for a moment, because the next request is likely to come at once.
+    /// Where more are served somebody is always ready, and where nobody is the thread sleeps.
+    pub(super) async fn look_out(&self) {
+        let Some(log) = self.log().filter(|_| self.expected == 1) else {
+            return;
+        };
+        let (began, appended) = (Instant::now(), log.appended_lsn());
+        while log.appended_lsn() == appended && began.elapsed() < LOOK_OUT {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn log(&self) -> Option<Arc<Wal<Ticket>>> {
+        self.offer.log.get().and_then(Weak::upgrade)
+    }
+
     /// Lets a turn of the runtime pass, and commits what was appended by then.
     pub(super) async fn commit(&mut self) {
-        let Some(log) = self.offer.log.get().and_then(Weak::upgrade) else {
+        let Some(log) = self.log() else {
             return;
         };
         self.expected = gather(&log, self.expected).await;
