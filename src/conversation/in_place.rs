@@ -13,9 +13,12 @@ use tokio::sync::Notify;
 use super::completion::Ticket;
 use crate::wal::Wal;
 
-/// How long the turn goes on after the last append while fewer have come than last time: whoever was answered then is
-/// likely to be back, and who comes too late waits for a whole sync. A fifth of a quick disk's.
+/// How long a batch may wait for company in all, with nobody appending, while fewer have come than last time: whoever was
+/// answered then is likely to be back, and who comes too late waits for a whole sync. A fifth of a quick disk's.
 const LINGER: Duration = Duration::from_micros(20);
+/// How long a batch may gather, however many come: then its sync is a twentieth of its time, and more would only delay
+/// the first of it.
+const GATHER_MAX: Duration = Duration::from_millis(2);
 
 /// How long the thread looks for the next request instead of going to sleep where one caller at a time is served: about
 /// as long as a request takes to come back, while being woken takes a third of that again.
@@ -81,17 +84,19 @@ impl Volunteer {
 }
 
 /// Lets a turn of the runtime pass in which whoever is ready appends; and further ones until so many records wait as
-/// are expected, or nobody comes. Says how many wait then.
+/// are expected, or nobody comes, or it takes too long. Says how many wait then.
 async fn gather(log: &Wal<Ticket>, expected: u64) -> u64 {
     let durable = log.durable_lsn();
-    let (mut gathered, mut since) = (0, Instant::now());
+    let began = Instant::now();
+    let (mut turn_began, mut idle, mut gathered) = (began, Duration::ZERO, 0);
     loop {
         tokio::task::yield_now().await;
-        let now = log.appended_lsn().0.saturating_sub(durable.0);
-        if now != gathered {
-            (gathered, since) = (now, Instant::now());
+        let (now, waiting) = (Instant::now(), log.appended_lsn().0.saturating_sub(durable.0));
+        if waiting == gathered {
+            idle += now - turn_began;
         }
-        if gathered >= expected || since.elapsed() >= LINGER {
+        (turn_began, gathered) = (now, waiting);
+        if gathered >= expected || idle >= LINGER || now - began >= GATHER_MAX {
             return gathered;
         }
     }

@@ -181,14 +181,12 @@ fn a_sink_that_panics_in_place_fails_the_log() {
     let disk = Arc::new(disk());
     let log = Wal::start(disk, wal_dir(), tmp_dir(), STORE, &recovered, small(), sink, on_failure).unwrap();
     log.volunteer(Box::new(move || call.send(()).unwrap()));
-    while called.try_recv().is_err() {
+    while log.state() != State::Failed {
+        let _ = log.append(1, vec![1], 1);
+        // Until it is out, or left to the volunteer.
         while log.durable_lsn() < log.appended_lsn() && called.try_recv().is_err() {
             std::thread::yield_now();
         }
-        let _ = log.append(1, vec![1], 1);
-    }
-    while log.state() != State::Failed {
-        let _ = log.append(1, vec![1], 1);
         log.commit_in_place();
     }
     assert!(matches!(failures.recv_timeout(PATIENCE).unwrap(), Error::Panicked));
