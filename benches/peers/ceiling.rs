@@ -1,8 +1,8 @@
 //! The ceiling: what hyper alone does on this machine. Reads a send, parses it, answers, and stores nothing.
 //!
 //! `ceiling ADDRESS [REPLY_BYTES]` listens there and prints `ready` when it does. Tokens are not looked at. With a
-//! second argument every reply is the same so many bytes, and requests are read and not parsed: the ceiling of a call
-//! that only reads.
+//! second argument every reply is the same so many bytes of JSON, and requests are read and not
+//! parsed: the ceiling of a call that only reads.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -49,7 +49,7 @@ fn main() -> io::Result<()> {
     if let Some(bytes) = std::env::args().nth(2) {
         let bytes =
             bytes.parse().map_err(|_| io::Error::other("the second argument is a number of bytes"))?;
-        REPLY.get_or_init(|| Bytes::from(vec![b'm'; bytes]));
+        REPLY.get_or_init(|| padded(bytes));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -68,6 +68,14 @@ async fn serve(stream: TcpStream) {
         // It ends when the client goes away.
         let _ = http1::Builder::new().serve_connection(stream, service_fn(answer)).await;
     }
+}
+
+/// So many bytes of JSON that pass for a page, and for the receipt of a first message.
+fn padded(bytes: usize) -> Bytes {
+    let mut reply = br#"{"msgs":[],"msg_index":1,"padding":""#.to_vec();
+    reply.resize(bytes.saturating_sub(2).max(reply.len()), b'm');
+    reply.extend_from_slice(br#""}"#);
+    reply.into()
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
