@@ -17,15 +17,16 @@ use super::archive::Archive;
 use super::audience::{self, Audience};
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
-use super::completion::{Deliveries, Outcome, Reply, Ticket};
+use super::completion::{Deliveries, Outcome, PageFound, Reply, Ticket};
 use super::durable::DurableHead;
+use super::encoded::{EncodedPages, Keep};
 use super::group;
 use super::history;
 use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
 use super::retention;
-use super::state::{Decision, Durable, Pulled, State};
+use super::state::{Decision, Durable, Pulled, Shown, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
@@ -51,6 +52,7 @@ pub(crate) struct Context {
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) newcomers: Newcomers,
     pub(crate) deliveries: Deliveries,
+    pub(crate) pages: Arc<EncodedPages>,
 }
 
 /// What a caller wants of a conversation.
@@ -59,7 +61,11 @@ pub(crate) enum Request {
     Send(Draft),
     Recall(u32),
     Ack(u32),
-    Pull(Pull),
+    Pull {
+        pull: Pull,
+        /// Whether the caller takes a page that is encoded already.
+        encoded: bool,
+    },
     CreateGroup {
         name: String,
         members: Vec<UserId>,
@@ -90,6 +96,13 @@ pub(crate) struct Call {
     /// What was read for it of messages that are not in memory.
     pub(crate) old: Old,
     pub(crate) reply: Reply,
+}
+
+/// What a pull gets from the actor.
+enum Found {
+    Outcome(Outcome),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
 }
 
 /// What a call waits for that is not in memory, and the call again.
@@ -140,6 +153,8 @@ pub(crate) struct Residence {
     head: Arc<DurableHead>,
     resident: Resident,
     audience: Audience,
+    /// What the last pull showed that no kept page answered.
+    last_shown: Option<Shown>,
 }
 
 impl Actor for Conversation {
@@ -158,7 +173,7 @@ impl Actor for Conversation {
             Origin::Archive => load(&context, &head).await?,
         };
         let audience = Audience::find(&context.inboxes, &resident.state);
-        let residence = Residence { context, head, resident, audience };
+        let residence = Residence { context, head, resident, audience, last_shown: None };
         residence.head.weigh(residence.state().bytes());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
@@ -218,7 +233,7 @@ impl Residence {
             Request::Send(draft) => self.send(&key, &caller, draft, &old, reply),
             Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, &old, reply),
             Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
-            Request::Pull(pull) => self.pull(&caller, pull, &old, reply),
+            Request::Pull { pull, encoded } => self.pull(&caller, pull, encoded, &old, reply),
             Request::CreateGroup { name, members } => {
                 self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
             }
@@ -321,22 +336,45 @@ impl Residence {
         &mut self,
         caller: &Caller,
         pull: Pull,
+        encoded: bool,
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(missing) = self.retain(old) {
-            reply_unread(missing, Request::Pull(pull), reply);
+            reply_unread(missing, Request::Pull { pull, encoded }, reply);
             return Ok(());
         }
-        match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
-            Ok(Pulled::Page(mut page)) => {
-                page.epoch = self.context.epoch;
-                reply.send(Ok(Outcome::Page(Box::new(page))));
-            }
-            Ok(Pulled::Needs(missing)) => reply_unread(missing, Request::Pull(pull), reply),
+        match self.look_up(&caller.user, &pull, encoded, old) {
+            Ok(Found::Outcome(outcome)) => reply.send(Ok(outcome)),
+            Ok(Found::Needs(missing)) => reply_unread(missing, Request::Pull { pull, encoded }, reply),
             Err(rejection) => reply.send(Err(rejection)),
         }
         Ok(())
+    }
+
+    fn look_up(
+        &mut self,
+        user: &UserId,
+        pull: &Pull,
+        encoded: bool,
+        old: &Old,
+    ) -> Result<Found, Rejection> {
+        let durable = self.head.durable();
+        let shown = self.state().shown(user, pull, durable)?;
+        if encoded && let Some(page) = self.context.pages.find(&self.head.key, user, shown, durable) {
+            return Ok(Found::Outcome(Outcome::Encoded(Box::new(page))));
+        }
+        let mut page = match self.state().page(&shown, old, durable)? {
+            Pulled::Page(page) => page,
+            Pulled::Needs(missing) => return Ok(Found::Needs(missing)),
+        };
+        page.epoch = self.context.epoch;
+        // Whatever is read only once is not worth the place of what is not.
+        let again = self.last_shown.replace(shown) == Some(shown);
+        // With retention a page may not outlive its messages either; there nothing is kept.
+        let keeps = encoded && again && self.context.retention.is_off();
+        let keep = keeps.then(|| Keep { head: self.head.clone(), shown });
+        Ok(Found::Outcome(Outcome::Page(Box::new(PageFound { page, keep }))))
     }
 
     fn group_info(

@@ -12,6 +12,7 @@ use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
+use super::encoded::{EncodedPage, EncodedPages, Keep};
 use super::state::Durable;
 use crate::inbox::delivery::{self, Listeners};
 use crate::inbox::rows::Standing;
@@ -27,7 +28,9 @@ pub(crate) enum Outcome {
     Recalled(u32),
     /// Acks and changes of groups.
     Done,
-    Page(Box<Page>),
+    Page(Box<PageFound>),
+    /// A page that was encoded for somebody before.
+    Encoded(Box<EncodedPage>),
     Info(Box<GroupInfo>),
     Members(Box<MembersPage>),
     /// Where the conversation stands for a user; `None` when they are not in it.
@@ -36,6 +39,14 @@ pub(crate) enum Outcome {
     Cursors(Vec<(UserId, u32)>),
     /// No answer yet: it needs messages that are not in memory.
     Unread(Box<Unread>),
+}
+
+/// A page as the conversation has it.
+#[derive(Debug)]
+pub(crate) struct PageFound {
+    pub(crate) page: Page,
+    /// Where it is to be kept once it is encoded; `None` when it is not worth it.
+    pub(crate) keep: Option<Keep>,
 }
 
 /// The way from what is durable to the inboxes.
@@ -96,19 +107,26 @@ pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
 pub(crate) fn start(
     arrivals: Arc<Arrivals>,
     deliveries: Deliveries,
+    pages: Arc<EncodedPages>,
     metrics: Arc<Metrics>,
 ) -> (Batches, tokio::task::JoinHandle<()>) {
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
     let task = tokio::spawn(async move {
         while let Some(batch) = incoming.recv().await {
             deliveries.keep_pace().await;
-            complete(batch.tickets, &arrivals, &deliveries, &metrics);
+            complete(batch.tickets, &arrivals, &deliveries, &pages, &metrics);
         }
     });
     (batches, task)
 }
 
-fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliveries, metrics: &Metrics) {
+fn complete(
+    tickets: Vec<(Lsn, Ticket)>,
+    arrivals: &Arrivals,
+    deliveries: &Deliveries,
+    pages: &EncodedPages,
+    metrics: &Metrics,
+) {
     let has_news = tickets.iter().any(|(_, ticket)| ticket.news.is_some());
     if has_news {
         // Before anybody can see it: whoever does, and then asks for a list, waits for its delivery.
@@ -116,6 +134,9 @@ fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliv
     }
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
+        if matches!(ticket.outcome, Outcome::Recalled(_)) {
+            pages.forget(&ticket.head.key);
+        }
     }
     if arrivals.anybody() {
         let arrived = tickets.iter().filter(|(_, ticket)| ticket.can_be_pulled());

@@ -54,6 +54,34 @@ pub(crate) struct Durable {
     pub(crate) recalls: u32,
 }
 
+/// Which rows a pull shows, and how: with the conversation, all that its rows depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shown {
+    direction: Direction,
+    /// The first and the last of the messages; none when they are the wrong way round.
+    messages: (u32, u32),
+    /// The same of the recalls.
+    recall_indices: (u32, u32),
+    /// Recalls that were durable: which messages are shown as recalled.
+    pub(crate) recalls: u32,
+    /// Oldest message that the reader may see.
+    pub(crate) oldest: u32,
+}
+
+impl Shown {
+    /// What a pull shows to a reader who may see messages from `oldest` on.
+    pub(crate) fn by(pull: &Pull, oldest: u32, durable: Durable) -> Self {
+        let Pull { direction, start_msg_index, start_recall_index, count, .. } = *pull;
+        Self {
+            direction,
+            messages: span(direction, start_msg_index, count, oldest, durable.messages),
+            recall_indices: span(direction, start_recall_index, count, 1, durable.recalls),
+            recalls: durable.recalls,
+            oldest,
+        }
+    }
+}
+
 /// What a send with a `client_msg_id` is.
 enum Retry {
     New,
@@ -298,7 +326,14 @@ impl State {
         Rejection::NoSuchMessage { asked, newest }
     }
 
-    /// A page of what is durable and the user may read. `epoch` is left to the caller.
+    /// What of what is durable a pull shows, as far as the user may read.
+    pub(crate) fn shown(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<Shown, Rejection> {
+        let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
+        Ok(Shown::by(pull, readable_from.max(self.history.kept_from()), durable))
+    }
+
+    /// A page of what is durable and the user may read.
+    #[cfg(test)]
     pub(crate) fn pull(
         &self,
         user: &UserId,
@@ -306,22 +341,25 @@ impl State {
         old: &Old,
         durable: Durable,
     ) -> Result<Pulled, Rejection> {
-        let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
-        let oldest = readable_from.max(self.history.kept_from());
-        let (first, last) = span(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        self.page(&self.shown(user, pull, durable)?, old, durable)
+    }
+
+    /// The page of it. `epoch` is left to the caller.
+    pub(crate) fn page(&self, shown: &Shown, old: &Old, durable: Durable) -> Result<Pulled, Rejection> {
+        let (first, last) = shown.messages;
         if let Some(missing) = self.missing(first..=last, old) {
             return Ok(Pulled::Needs(missing));
         }
-        let mut page = Page::new(durable.messages, durable.recalls, oldest);
+        let mut page = Page::new(durable.messages, durable.recalls, shown.oldest);
         if first > self.history.newest_old() {
             self.copy_messages(&mut page, first, last, durable)?;
         } else {
             (first..=last).try_for_each(|index| self.push_message(&mut page, index, old, durable))?;
         }
-        if pull.direction == Direction::Before {
+        if shown.direction == Direction::Before {
             page.reverse();
         }
-        for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
+        for index in walk(shown.direction, shown.recall_indices) {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
             page.recalls.push((index, msg_index));
         }
@@ -570,15 +608,8 @@ fn span(direction: Direction, start: u32, count: u32, oldest: u32, newest: u32) 
     }
 }
 
-/// The indices that a pull walks over, in its order.
-fn walk(
-    direction: Direction,
-    start: u32,
-    count: u32,
-    oldest: u32,
-    newest: u32,
-) -> impl Iterator<Item = u32> + use<> {
-    let (first, last) = span(direction, start, count, oldest, newest);
+/// The indices of a span, in the order of a pull.
+fn walk(direction: Direction, (first, last): (u32, u32)) -> impl Iterator<Item = u32> {
     let mut span = first..=last;
     std::iter::from_fn(move || match direction {
         Direction::After => span.next(),

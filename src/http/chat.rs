@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::check;
+use super::encoding::ReplyEncoding;
 use super::proto;
-use super::reply::Reply;
+use super::reply::{Reply, rows_json};
 use super::request::request;
 use crate::config::limits::{CLIENT_MSG_ID_BYTES_MAX, PULL_COUNT_MAX, PULL_WAIT_MS_MAX};
 use crate::conversation::Conversations;
@@ -109,10 +110,15 @@ pub(super) async fn pull(
     conversations: &Conversations,
     caller: &UserId,
     request: PullRequest<'_>,
+    encoding: ReplyEncoding,
 ) -> Result<Reply, Rejection> {
     let (at, pull) = request.check()?;
-    let page = conversations.pull(caller, &at, pull).await?;
-    Ok(Reply::Page { page, at })
+    match encoding {
+        ReplyEncoding::Json => conversations.pull_encoded(caller, &at, pull, rows_json).await.map(Reply::Rows),
+        ReplyEncoding::Protobuf => {
+            conversations.pull(caller, &at, pull).await.map(|page| Reply::Page { page, at })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What a verb answers, in JSON or protobuf. Every field is always there.
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::encoding::ReplyEncoding;
 use super::json::{number, text};
 use super::proto;
+use crate::conversation::encoded::EncodedPage;
 use crate::message::{
     Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
 };
@@ -30,11 +32,13 @@ pub(super) enum Reply {
     },
     /// Nothing to say but that it is done.
     Done,
-    /// A page, and how the puller addresses the conversation.
+    /// A page, and how the puller addresses the conversation: for protobuf.
     Page {
         page: Page,
         at: Address,
     },
+    /// A page whose rows [`rows_json`] wrote: for JSON.
+    Rows(EncodedPage),
     GroupCreated(GroupId),
     Group(GroupInfo),
     Members(MembersPage),
@@ -47,15 +51,20 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// The reply's bytes.
-    pub(super) fn encode(self, encoding: ReplyEncoding) -> Vec<u8> {
-        match encoding {
-            ReplyEncoding::Json => {
-                let mut out = Vec::with_capacity(self.json_bytes());
-                self.write_json(&mut out);
-                out
+    /// The reply's bytes, in two pieces where one of them is there already.
+    pub(super) fn encode(self, encoding: ReplyEncoding) -> (Bytes, Bytes) {
+        match (encoding, self) {
+            (ReplyEncoding::Json, Self::Rows(page)) => {
+                let mut rest = Vec::with_capacity(REPLY_JSON_BYTES);
+                rest_json(&mut rest, &page);
+                (page.rows, rest.into())
             }
-            ReplyEncoding::Protobuf => self.into_protobuf(),
+            (ReplyEncoding::Json, reply) => {
+                let mut out = Vec::with_capacity(reply.json_bytes());
+                reply.write_json(&mut out);
+                (out.into(), Bytes::new())
+            }
+            (ReplyEncoding::Protobuf, reply) => (reply.into_protobuf().into(), Bytes::new()),
         }
     }
 
@@ -65,7 +74,11 @@ impl Reply {
             Self::Sent(receipt) => receipt_json(out, receipt),
             Self::Recalled { recall_index } => field(out, b"{\"recall_index\":", *recall_index),
             Self::Done => out.push(b'{'),
-            Self::Page { page, at } => page_json(out, page, at),
+            Self::Page { page, at } => {
+                let page = EncodedPage::of(rows_json(page, at).into(), page);
+                return write_rows(out, &page);
+            }
+            Self::Rows(page) => return write_rows(out, page),
             Self::GroupCreated(group) => text_field(out, b"{\"group_id\":", group.as_str()),
             Self::Group(info) => group_json(out, info),
             Self::Members(page) => members_json(out, page),
@@ -80,12 +93,8 @@ impl Reply {
     /// Enough for any reply whose texts need few escapes; one growth for the others.
     fn json_bytes(&self) -> usize {
         let lists = match self {
-            Self::Page { page, at } => {
-                let (target, _) = address(at);
-                // The sender's id is as long as it is; most are shorter than the names around it.
-                let messages = page.messages().len() * (MESSAGE_JSON_BYTES + target.len());
-                page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES
-            }
+            Self::Page { page, at } => rows_bytes(page, at),
+            Self::Rows(page) => page.rows.len(),
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
             Self::Chats(page) => {
                 page.chats.iter().map(|(_, last)| CHAT_JSON_BYTES + last.text_bytes()).sum::<usize>()
@@ -108,6 +117,8 @@ impl Reply {
             Self::Recalled { recall_index } => proto::RecallResp { recall_index }.encode_to_vec(),
             Self::Done => Vec::new(),
             Self::Page { page, at } => page_protobuf(&page, &at).encode_to_vec(),
+            // Asked for only where the reply is JSON.
+            Self::Rows(_) => unreachable!("rows in JSON do not go into protobuf"),
             Self::GroupCreated(group) => {
                 proto::GroupCreateResp { group_id: group.as_str().to_owned() }.encode_to_vec()
             }
@@ -176,17 +187,38 @@ fn receipt_json(out: &mut Vec<u8>, receipt: &Receipt) {
     out.extend_from_slice(duplicate);
 }
 
-fn page_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
-    out.push(b'{');
-    rows_json(out, page, at);
+fn write_rows(out: &mut Vec<u8>, page: &EncodedPage) {
+    out.extend_from_slice(&page.rows);
+    rest_json(out, page);
+}
+
+/// Appends what stands behind the rows of a page.
+fn rest_json(out: &mut Vec<u8>, page: &EncodedPage) {
     field(out, b",\"max_msg_index\":", page.max_msg_index);
     field(out, b",\"max_recall_index\":", page.max_recall_index);
     field(out, b",\"min_msg_index\":", page.min_msg_index);
     field(out, b",\"epoch\":", page.epoch);
+    out.push(b'}');
+}
+
+/// Enough for rows whose texts need few escapes.
+fn rows_bytes(page: &Page, at: &Address) -> usize {
+    let (target, _) = address(at);
+    // The sender's id is as long as it is; most are shorter than the names around it.
+    let messages = page.messages().len() * (MESSAGE_JSON_BYTES + target.len());
+    page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES + REPLY_JSON_BYTES
+}
+
+/// The beginning of a page in JSON, up to its numbers: all of it that depends on the reader.
+pub(super) fn rows_json(page: &Page, at: &Address) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows_bytes(page, at));
+    out.push(b'{');
+    write_page(&mut out, page, at);
+    out
 }
 
 /// `msgs` and `recalls`.
-fn rows_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
+fn write_page(out: &mut Vec<u8>, page: &Page, at: &Address) {
     // Few people talk on a page: what stands behind the texts is the same for all messages of one.
     let addressed = addressed(at);
     let tails: Vec<_> = page.senders().iter().map(|sender| tail(sender.as_str(), &addressed)).collect();

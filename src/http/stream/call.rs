@@ -170,7 +170,8 @@ impl Call {
         share: Option<OwnedSemaphorePermit>,
     ) -> Option<Bytes> {
         let _in_flight = InFlight::begin(&edge.metrics);
-        let outcome = routes::dispatch(&edge, self.verb, &caller, BodyEncoding::Json, &self.params).await;
+        let (read, write) = (BodyEncoding::Json, ReplyEncoding::Json);
+        let outcome = routes::dispatch(&edge, self.verb, &caller, read, &self.params, write).await;
         drop(share);
         let (frame, code) = match outcome {
             Ok(reply) => (self.id.result(REPLY_BYTES, |out| reply.write_json(out)), SUCCESS),
