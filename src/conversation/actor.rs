@@ -26,12 +26,13 @@ use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
 use super::retention;
-use super::state::{Decision, Durable, Pulled, Shown, State};
+use super::shown::Shown;
+use super::state::{Decision, Durable, Pulled, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event};
-use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
+use crate::message::{Caller, ConversationKey, Draft, Page, Pull, Rejection, UserId};
 use crate::wal::{Reason, Wal};
 
 /// What every conversation of a node needs.
@@ -153,7 +154,7 @@ pub(crate) struct Residence {
     head: Arc<DurableHead>,
     resident: Resident,
     audience: Audience,
-    /// What the last pull showed that no kept page answered.
+    /// What the last pull showed whose page was written anew.
     last_shown: Option<Shown>,
 }
 
@@ -175,6 +176,7 @@ impl Actor for Conversation {
         let audience = Audience::find(&context.inboxes, &resident.state);
         let residence = Residence { context, head, resident, audience, last_shown: None };
         residence.head.weigh(residence.state().bytes());
+        residence.head.keep_from(residence.state().history.kept_from());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
     }
@@ -209,6 +211,7 @@ impl Residence {
 
     /// Old messages leave memory with the next message after packs have them.
     fn trim(&mut self) {
+        self.head.note_look();
         if self.resident.trim(self.head.saved_lsn()) {
             self.head.weigh(self.state().bytes());
         }
@@ -310,7 +313,10 @@ impl Residence {
         let retention = &self.context.retention;
         let now_ns = if retention.is_off() { 0 } else { now_ns() };
         let newest = self.head.durable().messages;
-        self.resident.state.history.retain(retention, newest, now_ns, old)
+        let history = &mut self.resident.state.history;
+        let missing = history.retain(retention, newest, now_ns, old);
+        self.head.keep_from(history.kept_from());
+        missing
     }
 
     fn ack(
@@ -352,29 +358,29 @@ impl Residence {
         Ok(())
     }
 
-    fn look_up(
-        &mut self,
-        user: &UserId,
-        pull: &Pull,
-        encoded: bool,
-        old: &Old,
-    ) -> Result<Found, Rejection> {
-        let durable = self.head.durable();
-        let shown = self.state().shown(user, pull, durable)?;
-        if encoded && let Some(page) = self.context.pages.find(&self.head.key, user, shown, durable) {
+    fn look_up(&mut self, user: &UserId, pull: &Pull, encoded: bool, old: &Old) -> Result<Found, Rejection> {
+        let view = self.state().view(user, pull, self.head.durable())?;
+        if encoded && let Some(page) = self.context.pages.find(&self.head.key, user, &view) {
             return Ok(Found::Outcome(Outcome::Encoded(Box::new(page))));
         }
-        let mut page = match self.state().page(&shown, old, durable)? {
+        let mut page = match self.state().page(&view, old)? {
             Pulled::Page(page) => page,
             Pulled::Needs(missing) => return Ok(Found::Needs(missing)),
         };
         page.epoch = self.context.epoch;
-        // Whatever is read only once is not worth the place of what is not.
-        let again = self.last_shown.replace(shown) == Some(shown);
-        // With retention a page may not outlive its messages either; there nothing is kept.
-        let keeps = encoded && again && self.context.retention.is_off();
-        let keep = keeps.then(|| Keep { head: self.head.clone(), shown });
+        let keep = encoded && self.is_worth_keeping(&page, view.shown);
+        let keep = keep.then(|| Keep::new(&self.head, view.shown));
         Ok(Found::Outcome(Outcome::Page(Box::new(PageFound { page, keep }))))
+    }
+
+    /// What is read only once is not worth the place of what is read again. With retention a page may not outlive its
+    /// messages either, so nothing is kept.
+    fn is_worth_keeping(&mut self, page: &Page, shown: Shown) -> bool {
+        // Pollers who find nothing new stand between two readers of a page.
+        if page.is_empty() || !self.context.retention.is_off() {
+            return false;
+        }
+        self.last_shown.replace(shown) == Some(shown)
     }
 
     fn group_info(

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use ractor::ActorStatus;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use self::directory::{Directory, Entered, Refusal, Running};
 use self::encoded::{EncodeRows, EncodedPage};
 use self::old::Old;
 use self::paging::Paging;
+use self::shown::View;
 use crate::message::{
     Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
     Rejection, UserId,
@@ -62,6 +64,7 @@ pub mod reload;
 mod resident;
 pub mod retention;
 pub mod scrub;
+mod shown;
 pub mod start;
 pub mod state;
 
@@ -149,7 +152,9 @@ impl Conversations {
     pub async fn pull(&self, caller: &UserId, at: &Address, pull: Pull) -> Result<Page, Rejection> {
         match self.pull_in_time(caller, at, &pull, false).await? {
             Pulled::Page(found) => Ok(found.page),
-            Pulled::Encoded(_) => Err(Rejection::Broken("a page came encoded that was not asked for so".into())),
+            Pulled::Encoded(_) => {
+                Err(Rejection::Broken("a page came encoded that was not asked for so".into()))
+            }
         }
     }
 
@@ -167,10 +172,11 @@ impl Conversations {
             Pulled::Page(found) => found,
         };
         let rows = encode(&page, at);
-        if let Some(keep) = keep {
-            self.shared.context.pages.keep(&keep, caller, &rows);
-        }
-        Ok(EncodedPage::of(rows.into(), &page))
+        let rows = match keep {
+            Some(keep) => self.shared.context.pages.keep(&keep, caller, rows),
+            None => rows.into(),
+        };
+        Ok(EncodedPage::of(rows, &page))
     }
 
     async fn pull_in_time(
@@ -239,14 +245,16 @@ impl Conversations {
     }
 
     /// The page that the actor would answer with, where it need not be asked: in a direct conversation its two may
-    /// read everything, and what is not there is not kept.
+    /// read everything that is kept.
     fn kept_page(&self, (running, _permit): &Entered, caller: &UserId, pull: &Pull) -> Option<EncodedPage> {
-        let Running { head, .. } = running;
-        let knows_enough = head.is_loaded() && matches!(*head.key, ConversationKey::Direct(..));
-        match knows_enough && self.shared.context.retention.is_off() {
-            true => self.shared.context.pages.find_direct(head, caller, pull),
-            false => None,
+        let (head, context) = (&running.head, &self.shared.context);
+        let is_open = matches!(*head.key, ConversationKey::Direct(..)) && context.retention.is_off();
+        // One that is gone has to be missed, and one that has something to do has to be woken.
+        let is_well = head.is_loaded() && running.actor.get_status() == ActorStatus::Running;
+        if !is_open || !is_well || head.has_unseen_packs() {
+            return None;
         }
+        context.pages.find(&head.key, caller, &View::of(pull, head.kept_from(), head.durable()))
     }
 
     /// Creates a group owned by the caller; without an id the server makes one.

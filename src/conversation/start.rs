@@ -15,6 +15,7 @@ use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth
 use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
+use super::encoded::{self, EncodedPages};
 use super::history;
 use super::paging::Paging;
 use super::passivation;
@@ -22,7 +23,6 @@ use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
 use super::recovery::Recovered;
 use super::reload::{self, Dead, Deaths, Reloading};
-use super::encoded::{self, EncodedPages};
 use super::retention;
 use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};

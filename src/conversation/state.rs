@@ -13,6 +13,7 @@ use super::history::{self, History, Stored};
 use super::old::{Missing, Old};
 use super::participants::{Membership, Participant, Participants};
 use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
+use super::shown::View;
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::inbox::rows::Standing;
 use crate::message::{
@@ -52,34 +53,6 @@ enum Found<'a> {
 pub(crate) struct Durable {
     pub(crate) messages: u32,
     pub(crate) recalls: u32,
-}
-
-/// Which rows a pull shows, and how: with the conversation, all that its rows depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shown {
-    direction: Direction,
-    /// The first and the last of the messages; none when they are the wrong way round.
-    messages: (u32, u32),
-    /// The same of the recalls.
-    recall_indices: (u32, u32),
-    /// Recalls that were durable: which messages are shown as recalled.
-    pub(crate) recalls: u32,
-    /// Oldest message that the reader may see.
-    pub(crate) oldest: u32,
-}
-
-impl Shown {
-    /// What a pull shows to a reader who may see messages from `oldest` on.
-    pub(crate) fn by(pull: &Pull, oldest: u32, durable: Durable) -> Self {
-        let Pull { direction, start_msg_index, start_recall_index, count, .. } = *pull;
-        Self {
-            direction,
-            messages: span(direction, start_msg_index, count, oldest, durable.messages),
-            recall_indices: span(direction, start_recall_index, count, 1, durable.recalls),
-            recalls: durable.recalls,
-            oldest,
-        }
-    }
 }
 
 /// What a send with a `client_msg_id` is.
@@ -326,31 +299,20 @@ impl State {
         Rejection::NoSuchMessage { asked, newest }
     }
 
-    /// What of what is durable a pull shows, as far as the user may read.
-    pub(crate) fn shown(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<Shown, Rejection> {
+    /// What a pull sees of what is durable, as far as the user may read.
+    pub(crate) fn view(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<View, Rejection> {
         let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
-        Ok(Shown::by(pull, readable_from.max(self.history.kept_from()), durable))
-    }
-
-    /// A page of what is durable and the user may read.
-    #[cfg(test)]
-    pub(crate) fn pull(
-        &self,
-        user: &UserId,
-        pull: &Pull,
-        old: &Old,
-        durable: Durable,
-    ) -> Result<Pulled, Rejection> {
-        self.page(&self.shown(user, pull, durable)?, old, durable)
+        Ok(View::of(pull, readable_from.max(self.history.kept_from()), durable))
     }
 
     /// The page of it. `epoch` is left to the caller.
-    pub(crate) fn page(&self, shown: &Shown, old: &Old, durable: Durable) -> Result<Pulled, Rejection> {
+    pub(crate) fn page(&self, view: &View, old: &Old) -> Result<Pulled, Rejection> {
+        let View { shown, oldest, durable } = *view;
         let (first, last) = shown.messages;
         if let Some(missing) = self.missing(first..=last, old) {
             return Ok(Pulled::Needs(missing));
         }
-        let mut page = Page::new(durable.messages, durable.recalls, shown.oldest);
+        let mut page = Page::new(durable.messages, durable.recalls, oldest);
         if first > self.history.newest_old() {
             self.copy_messages(&mut page, first, last, durable)?;
         } else {
@@ -359,11 +321,23 @@ impl State {
         if shown.direction == Direction::Before {
             page.reverse();
         }
-        for index in walk(shown.direction, shown.recall_indices) {
+        for index in view.recall_indices() {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
             page.recalls.push((index, msg_index));
         }
         Ok(Pulled::Page(page))
+    }
+
+    /// Both at once.
+    #[cfg(test)]
+    pub(crate) fn pull(
+        &self,
+        user: &UserId,
+        pull: &Pull,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<Pulled, Rejection> {
+        self.page(&self.view(user, pull, durable)?, old)
     }
 
     /// Those of the messages that are neither in memory nor in what was read.
@@ -594,27 +568,6 @@ fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejec
         }
         _ => Ok(()),
     }
-}
-
-/// The first and the last index that a pull walks over; the first is behind the last where there are none.
-fn span(direction: Direction, start: u32, count: u32, oldest: u32, newest: u32) -> (u32, u32) {
-    match direction {
-        _ if start == 0 || count == 0 => (1, 0),
-        Direction::After => (start.max(oldest), newest.min(start.max(oldest).saturating_add(count - 1))),
-        Direction::Before => {
-            let last = start.min(newest);
-            (oldest.max(last.saturating_sub(count - 1)), last)
-        }
-    }
-}
-
-/// The indices of a span, in the order of a pull.
-fn walk(direction: Direction, (first, last): (u32, u32)) -> impl Iterator<Item = u32> {
-    let mut span = first..=last;
-    std::iter::from_fn(move || match direction {
-        Direction::After => span.next(),
-        Direction::Before => span.next_back(),
-    })
 }
 
 /// Whether a message is shown as recalled. A recall that a crash could still take back must not be

@@ -74,9 +74,7 @@ pub(super) async fn dispatch(
         Verb::Send => chat::send(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Recall => chat::recall(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Ack => chat::ack(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Pull => {
-            chat::pull(conversations, &caller.user, decode(encoding, body)?, reply_encoding).await
-        }
+        Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?, reply_encoding).await,
         Verb::List => sync::list(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Sync => sync::sync(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Acks => sync::acks(conversations, &caller.user, decode(encoding, body)?).await,

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::frame;
 use crate::http::edge::Edge;
-use crate::http::encoding::BodyEncoding;
+use crate::http::encoding::{BodyEncoding, ReplyEncoding};
 use crate::http::exchange::InFlight;
 use crate::http::failure::Failure;
 use crate::http::response::error_json;
