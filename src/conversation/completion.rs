@@ -1,8 +1,9 @@
 //! Completion: what happens once a record is durable.
 //!
 //! The committer hands over whole batches; one task completes them in the order of the log: first
-//! the durable heads move, then waiting pulls wake, then the replies go out. One wake-up per batch
-//! crosses from the committer's thread; the replies then wake connections from inside the runtime.
+//! the durable heads move and pages with a recalled text are forgotten, then waiting pulls wake, then the
+//! replies go out. One wake-up per batch crosses from the committer's thread; the replies then wake
+//! connections from inside the runtime.
 
 use std::sync::Arc;
 

@@ -28,8 +28,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Two thousand full pages of 200-byte messages: as many conversations as are read twice within a minute or so on
-    /// a node that has one or two cores for it. It is memory that texts cannot have, so it is not more.
+    /// Two thousand full pages of 200-byte messages. Whoever opens a conversation again does so soon, and each of these
+    /// bytes is in memory as a text already: so there are few of them beside what conversations take.
     fn default() -> Self {
         Self { bytes_max: 32 << 20 }
     }

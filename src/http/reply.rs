@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::encoding::ReplyEncoding;
-use super::json::{number, text};
+use super::json::{escaped, number, text};
 use super::pieces::Pieces;
 use super::proto;
 use crate::conversation::encoded::EncodedPage;
@@ -264,19 +264,19 @@ fn only_message_json(out: &mut Vec<u8>, message: &MessageView<'_>, at: &Address)
 /// Appends a `msg_info` up to its sender.
 fn texts_json(out: &mut Vec<u8>, message: &MessageView<'_>) {
     field(out, b"{\"msg_index\":", message.msg_index);
-    // Most messages are not recalled and have no `extra`: three pieces become one.
+    // Most messages are not recalled and have no `extra`: what stands around the text is two pieces then.
     match message.recall_index {
-        0 => out.extend_from_slice(b",\"recall_index\":0,\"msg\":"),
+        0 => out.extend_from_slice(b",\"recall_index\":0,\"msg\":\""),
         recall_index => {
             field(out, b",\"recall_index\":", recall_index);
-            out.extend_from_slice(b",\"msg\":");
+            out.extend_from_slice(b",\"msg\":\"");
         }
     }
-    text(out, message.msg);
+    escaped(out, message.msg);
     match message.extra {
-        "" => out.extend_from_slice(b",\"extra\":\"\",\"timestamp\":"),
+        "" => out.extend_from_slice(b"\",\"extra\":\"\",\"timestamp\":"),
         extra => {
-            text_field(out, b",\"extra\":", extra);
+            text_field(out, b"\",\"extra\":", extra);
             out.extend_from_slice(b",\"timestamp\":");
         }
     }
