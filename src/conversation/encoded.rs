@@ -1,7 +1,7 @@
 //! Encoded pages: what the edge made of a page, kept for whoever pulls the same page next.
 //!
 //! Everybody in a conversation pulls its newest page, and whoever opens it again pulls that once more; writing a page
-//! costs five times as much as collecting it, and finding one that is written costs next to nothing.
+//! costs four times as much as collecting it, and finding one that is written costs next to nothing.
 //!
 //! Promises that a page is found only by a reader of the same rows: which messages and recalls they are, and which
 //! recalls were durable, is compared each time. So nothing has to be taken back when something new is stored, and a
