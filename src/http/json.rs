@@ -41,6 +41,8 @@ fn plain_bytes(bytes: &[u8]) -> usize {
     rest.map_or(bytes.len(), |rest| plain + rest)
 }
 
+/// Inlined however it is built: without, a page takes twice the CPU, because no loop around a call becomes vectors.
+#[inline(always)]
 fn byte_needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
