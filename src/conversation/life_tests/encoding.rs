@@ -120,6 +120,28 @@ async fn who_only_pulls_what_is_kept_lets_old_messages_leave_memory_all_the_same
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_page_names_the_oldest_message_also_where_that_is_found_out_later() {
+    let disk = Simulated::new(1);
+    let history = history::Options { recent_messages: 10, ..history::Options::default() };
+    let retention = retention::Options { count: Some(30), age: None };
+    let with = |retention| Options { history, retention, ..options() };
+    let life = Life::begin_with(&disk, Arc::new(disk.clone()), with(retention));
+    write(&life, 60).await;
+    life.compact().unwrap();
+    let disk = life.stop().await;
+
+    let life = Life::begin_with(&disk, Arc::new(disk.clone()), with(retention::Options::default()));
+    let newest = Pull { direction: Direction::Before, start_msg_index: 60, count: 5, ..from_the_beginning() };
+    assert!(warm(&life, ("ben", "ann"), &newest).await);
+    // Only who asks for what is gone finds out that it is.
+    let oldest = fresh(&life, ("ben", "ann"), &from_the_beginning()).await.unwrap();
+    assert_eq!(oldest.min_msg_index, 31);
+    let kept = encoded(&life, ("ben", "ann"), &newest).await;
+    assert_eq!(kept, fresh(&life, ("ben", "ann"), &newest).await);
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_is_never_read_after_its_recall_was_answered_however_many_pull_meanwhile() {
     const MESSAGES: u32 = 40;
     let life = Life::begin(&Simulated::new(1));
