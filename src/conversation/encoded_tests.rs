@@ -77,16 +77,22 @@ fn other_rows_are_not_found() {
         ("another direction", View::of(&Pull { direction: Direction::Before, ..pull(60) }, 1, DURABLE)),
         ("other recalls", View::of(&Pull { start_recall_index: 2, ..pull(60) }, 1, DURABLE)),
         ("a recall since", View::of(&pull(60), 1, Durable { recalls: 4, ..DURABLE })),
-        ("a recall since, none asked for", {
-            let pull = Pull { start_recall_index: 0, ..pull(60) };
-            View::of(&pull, 1, Durable { recalls: 4, ..DURABLE })
-        }),
     ];
     for (what, other) in others {
         assert_eq!(found(&pages, &head, "a", &other), None, "{what}");
     }
     assert_eq!(found(&pages, &direct("a", "c"), "a", &view(60)), None, "another conversation");
     assert!(found(&pages, &head, "a", &view(60)).is_some());
+}
+
+#[test]
+fn a_page_is_not_found_after_a_recall_also_by_who_asks_for_no_recalls() {
+    let (pages, head, pull) = (pages(), direct("a", "b"), Pull { start_recall_index: 0, ..pull(1) });
+    let before = View::of(&pull, 1, DURABLE);
+    keep(&pages, &head, "a", &before);
+    assert!(found(&pages, &head, "a", &before).is_some());
+    let after = View::of(&pull, 1, Durable { recalls: 4, ..DURABLE });
+    assert_eq!(found(&pages, &head, "a", &after), None);
 }
 
 #[test]
