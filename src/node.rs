@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
-use crate::conversation::{self, Calls, Place, Started, checkpoint, passivation, retention, scrub};
+use crate::conversation::{self, Calls, Place, Started, checkpoint, encoded, passivation, retention, scrub};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
@@ -262,6 +262,7 @@ fn options(config: &config::Serve) -> conversation::Options {
         keep_log: config.keep_log.unwrap_or_default(),
         recall_window: config.recall_window,
         retention: retention::Options { age: config.retain_age, count: config.retain_count },
+        pages: encoded::Options { bytes_max: defaults.pages.bytes_max.min(config.memory_limit_bytes / 16) },
         ..defaults
     }
 }

@@ -17,20 +17,22 @@ use super::archive::Archive;
 use super::audience::{self, Audience};
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
-use super::completion::{Deliveries, Outcome, Reply, Ticket};
+use super::completion::{Deliveries, Outcome, PageFound, Reply, Ticket};
 use super::durable::DurableHead;
+use super::encoded::{EncodedPages, Keep};
 use super::group;
 use super::history;
 use super::old::{Missing, Old};
 use super::record::{Record, extend_hash};
 use super::resident::Resident;
 use super::retention;
+use super::shown::Shown;
 use super::state::{Decision, Durable, Pulled, State};
 use crate::inbox::delivery::Delivery;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event};
-use crate::message::{Caller, ConversationKey, Draft, Pull, Rejection, UserId};
+use crate::message::{Caller, ConversationKey, Draft, Page, Pull, Rejection, UserId};
 use crate::wal::{Reason, Wal};
 
 /// What every conversation of a node needs.
@@ -51,6 +53,7 @@ pub(crate) struct Context {
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) newcomers: Newcomers,
     pub(crate) deliveries: Deliveries,
+    pub(crate) pages: Arc<EncodedPages>,
 }
 
 /// What a caller wants of a conversation.
@@ -59,7 +62,11 @@ pub(crate) enum Request {
     Send(Draft),
     Recall(u32),
     Ack(u32),
-    Pull(Pull),
+    Pull {
+        pull: Pull,
+        /// Whether the caller takes a page that is encoded already.
+        encoded: bool,
+    },
     CreateGroup {
         name: String,
         members: Vec<UserId>,
@@ -90,6 +97,13 @@ pub(crate) struct Call {
     /// What was read for it of messages that are not in memory.
     pub(crate) old: Old,
     pub(crate) reply: Reply,
+}
+
+/// What a pull gets from the actor.
+enum Found {
+    Outcome(Outcome),
+    /// Ask again with these messages, which are not in memory.
+    Needs(Missing),
 }
 
 /// What a call waits for that is not in memory, and the call again.
@@ -140,6 +154,8 @@ pub(crate) struct Residence {
     head: Arc<DurableHead>,
     resident: Resident,
     audience: Audience,
+    /// What the last pull showed whose page was written anew.
+    last_shown: Option<Shown>,
 }
 
 impl Actor for Conversation {
@@ -158,8 +174,9 @@ impl Actor for Conversation {
             Origin::Archive => load(&context, &head).await?,
         };
         let audience = Audience::find(&context.inboxes, &resident.state);
-        let residence = Residence { context, head, resident, audience };
+        let residence = Residence { context, head, resident, audience, last_shown: None };
         residence.head.weigh(residence.state().bytes());
+        residence.head.keep_from(residence.state().history.kept_from());
         residence.head.load(residence.heads(), residence.state().applied_lsn, residence.resident.saved_lsn);
         Ok(residence)
     }
@@ -194,6 +211,7 @@ impl Residence {
 
     /// Old messages leave memory with the next message after packs have them.
     fn trim(&mut self) {
+        self.head.note_look();
         if self.resident.trim(self.head.saved_lsn()) {
             self.head.weigh(self.state().bytes());
         }
@@ -218,7 +236,7 @@ impl Residence {
             Request::Send(draft) => self.send(&key, &caller, draft, &old, reply),
             Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, &old, reply),
             Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
-            Request::Pull(pull) => self.pull(&caller, pull, &old, reply),
+            Request::Pull { pull, encoded } => self.pull(&caller, pull, encoded, &old, reply),
             Request::CreateGroup { name, members } => {
                 self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
             }
@@ -295,7 +313,10 @@ impl Residence {
         let retention = &self.context.retention;
         let now_ns = if retention.is_off() { 0 } else { now_ns() };
         let newest = self.head.durable().messages;
-        self.resident.state.history.retain(retention, newest, now_ns, old)
+        let history = &mut self.resident.state.history;
+        let missing = history.retain(retention, newest, now_ns, old);
+        self.head.keep_from(history.kept_from());
+        missing
     }
 
     fn ack(
@@ -321,22 +342,45 @@ impl Residence {
         &mut self,
         caller: &Caller,
         pull: Pull,
+        encoded: bool,
         old: &Old,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(missing) = self.retain(old) {
-            reply_unread(missing, Request::Pull(pull), reply);
+            reply_unread(missing, Request::Pull { pull, encoded }, reply);
             return Ok(());
         }
-        match self.state().pull(&caller.user, &pull, old, self.head.durable()) {
-            Ok(Pulled::Page(mut page)) => {
-                page.epoch = self.context.epoch;
-                reply.send(Ok(Outcome::Page(Box::new(page))));
-            }
-            Ok(Pulled::Needs(missing)) => reply_unread(missing, Request::Pull(pull), reply),
+        match self.look_up(&caller.user, &pull, encoded, old) {
+            Ok(Found::Outcome(outcome)) => reply.send(Ok(outcome)),
+            Ok(Found::Needs(missing)) => reply_unread(missing, Request::Pull { pull, encoded }, reply),
             Err(rejection) => reply.send(Err(rejection)),
         }
         Ok(())
+    }
+
+    fn look_up(&mut self, user: &UserId, pull: &Pull, encoded: bool, old: &Old) -> Result<Found, Rejection> {
+        let view = self.state().view(user, pull, self.head.durable())?;
+        if encoded && let Some(page) = self.context.pages.find(&self.head.key, user, &view) {
+            return Ok(Found::Outcome(Outcome::Encoded(Box::new(page))));
+        }
+        let mut page = match self.state().page(&view, old)? {
+            Pulled::Page(page) => page,
+            Pulled::Needs(missing) => return Ok(Found::Needs(missing)),
+        };
+        page.epoch = self.context.epoch;
+        let keep = encoded && self.is_worth_keeping(&page, view.shown);
+        let keep = keep.then(|| Keep::new(&self.head, view.shown));
+        Ok(Found::Outcome(Outcome::Page(Box::new(PageFound { page, keep }))))
+    }
+
+    /// What is read only once is not worth the place of what is read again. With retention a page may not outlive its
+    /// messages either, so nothing is kept.
+    fn is_worth_keeping(&mut self, page: &Page, shown: Shown) -> bool {
+        // Pollers who find nothing new stand between two readers of a page.
+        if page.is_empty() || !self.context.retention.is_off() {
+            return false;
+        }
+        self.last_shown.replace(shown) == Some(shown)
     }
 
     fn group_info(

@@ -1,9 +1,9 @@
 //! Completion: what happens once a record is durable.
 //!
 //! The committer hands over whole batches; one task completes them in the order of the log: first
-//! the durable heads move, then waiting pulls wake, then the replies go out. Where one thread serves
-//! everything, the same task commits. Else one wake-up per batch crosses from the committer's thread;
-//! the replies then wake connections from inside the runtime.
+//! the durable heads move and pages with a recalled text are forgotten, then waiting pulls wake, then the
+//! replies go out. Where one thread serves everything, the same task commits. Else one wake-up per batch
+//! crosses from the committer's thread; the replies then wake connections from inside the runtime.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::actor::Unread;
 use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
+use super::encoded::{EncodedPage, EncodedPages, Keep};
 use super::in_place::{Offer, Volunteer};
 use super::state::Durable;
 use crate::inbox::delivery::{self, Listeners};
@@ -29,7 +30,9 @@ pub(crate) enum Outcome {
     Recalled(u32),
     /// Acks and changes of groups.
     Done,
-    Page(Box<Page>),
+    Page(Box<PageFound>),
+    /// A page that was encoded for somebody before.
+    Encoded(Box<EncodedPage>),
     Info(Box<GroupInfo>),
     Members(Box<MembersPage>),
     /// Where the conversation stands for a user; `None` when they are not in it.
@@ -38,6 +41,14 @@ pub(crate) enum Outcome {
     Cursors(Vec<(UserId, u32)>),
     /// No answer yet: it needs messages that are not in memory.
     Unread(Box<Unread>),
+}
+
+/// A page as the conversation has it.
+#[derive(Debug)]
+pub(crate) struct PageFound {
+    pub(crate) page: Page,
+    /// Where it is to be kept once it is encoded; `None` when it is not worth it.
+    pub(crate) keep: Option<Keep>,
 }
 
 /// The way from what is durable to the inboxes.
@@ -99,6 +110,7 @@ pub(crate) fn start(
     offer: Offer,
     arrivals: Arc<Arrivals>,
     deliveries: Deliveries,
+    pages: Arc<EncodedPages>,
     metrics: Arc<Metrics>,
 ) -> (Batches, tokio::task::JoinHandle<()>) {
     let (batches, mut incoming) = mpsc::unbounded_channel::<Batch<Ticket>>();
@@ -106,7 +118,7 @@ pub(crate) fn start(
         let mut volunteer = Volunteer::new(offer);
         while let Some(batch) = next(&mut incoming, &mut volunteer).await {
             deliveries.keep_pace().await;
-            complete(batch.tickets, &arrivals, &deliveries, &metrics);
+            complete(batch.tickets, &arrivals, &deliveries, &pages, &metrics);
             volunteer.look_out().await;
         }
     });
@@ -128,7 +140,13 @@ async fn next(
     }
 }
 
-fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliveries, metrics: &Metrics) {
+fn complete(
+    tickets: Vec<(Lsn, Ticket)>,
+    arrivals: &Arrivals,
+    deliveries: &Deliveries,
+    pages: &EncodedPages,
+    metrics: &Metrics,
+) {
     let has_news = tickets.iter().any(|(_, ticket)| ticket.news.is_some());
     if has_news {
         // Before anybody can see it: whoever does, and then asks for a list, waits for its delivery.
@@ -136,6 +154,9 @@ fn complete(tickets: Vec<(Lsn, Ticket)>, arrivals: &Arrivals, deliveries: &Deliv
     }
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
+        if matches!(ticket.outcome, Outcome::Recalled(_)) {
+            pages.forget(&ticket.head.key);
+        }
     }
     if arrivals.anybody() {
         let arrived = tickets.iter().filter(|(_, ticket)| ticket.can_be_pulled());

@@ -1,5 +1,5 @@
-//! What an actor shares with the rest of the node: how far its conversation is durable, how far a
-//! snapshot has it, and how many calls are on their way to it.
+//! What an actor shares with the rest of the node: how far its conversation is durable and kept, how far
+//! a snapshot has it, and how many calls are on their way to it.
 //!
 //! The actor runs ahead of the disk; the durable head is the line that readers may not cross. It
 //! moves before the reply is sent, so what is acknowledged is readable, and what is readable is
@@ -20,9 +20,13 @@ pub(crate) struct DurableHead {
     pub(super) admission: Arc<Admission>,
     messages: AtomicU32,
     recalls: AtomicU32,
+    /// Oldest message that is kept.
+    kept_from: AtomicU32,
     lsn: AtomicU64,
     /// Newest record that a published pack covers.
     saved_lsn: AtomicU64,
+    /// Whether packs were published at which the actor has not looked yet.
+    unseen: AtomicBool,
     /// Whether the actor has its state; before that, nothing was done for any call.
     loaded: AtomicBool,
     /// Whether its data on the disk is bad: it cannot be loaded, however often it is tried.
@@ -43,8 +47,10 @@ impl DurableHead {
             admission,
             messages: AtomicU32::new(0),
             recalls: AtomicU32::new(0),
+            kept_from: AtomicU32::new(1),
             lsn: AtomicU64::new(0),
             saved_lsn: AtomicU64::new(0),
+            unseen: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
@@ -83,6 +89,16 @@ impl DurableHead {
         }
     }
 
+    /// Oldest message that is kept, as far as anybody has looked.
+    pub(super) fn kept_from(&self) -> u32 {
+        self.kept_from.load(Ordering::Acquire)
+    }
+
+    /// Takes note of the oldest message that is kept.
+    pub(super) fn keep_from(&self, msg_index: u32) {
+        self.kept_from.store(msg_index, Ordering::Release);
+    }
+
     /// Newest durable record of the conversation.
     pub(crate) fn lsn(&self) -> u64 {
         self.lsn.load(Ordering::Acquire)
@@ -98,6 +114,20 @@ impl DurableHead {
     /// A published pack covers the conversation up to `lsn`.
     pub(super) fn mark_saved(&self, lsn: u64) {
         self.saved_lsn.fetch_max(lsn, Ordering::AcqRel);
+        self.unseen.store(true, Ordering::Release);
+    }
+
+    /// The actor looks at what packs have.
+    pub(super) fn note_look(&self) {
+        if self.unseen.load(Ordering::Relaxed) {
+            // Before it looks: what is published meanwhile is seen, or marked again.
+            self.unseen.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether packs were published at which the actor has not looked yet.
+    pub(super) fn has_unseen_packs(&self) -> bool {
+        self.unseen.load(Ordering::Acquire)
     }
 
     /// Newest record that a published pack covers.

@@ -9,16 +9,19 @@
 
 use std::sync::Arc;
 
+use ractor::ActorStatus;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use self::actor::{Call, Context, Message, Request};
 use self::admission::Admission;
 use self::arrivals::Arrivals;
-use self::completion::{Outcome, Reply};
+use self::completion::{Outcome, PageFound, Reply};
 use self::directory::{Directory, Entered, Refusal, Running};
+use self::encoded::{EncodeRows, EncodedPage};
 use self::old::Old;
 use self::paging::Paging;
+use self::shown::View;
 use crate::message::{
     Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
     Rejection, UserId,
@@ -40,6 +43,7 @@ mod completion;
 mod counted;
 mod directory;
 mod durable;
+pub mod encoded;
 #[cfg(test)]
 mod engine_sim;
 pub(crate) mod group;
@@ -61,6 +65,7 @@ pub mod reload;
 mod resident;
 pub mod retention;
 pub mod scrub;
+mod shown;
 pub mod start;
 pub mod state;
 
@@ -84,6 +89,22 @@ struct Shared {
     /// Becomes true when the node drains; waiting pulls then answer with what there is.
     draining: watch::Receiver<bool>,
     epoch: u32,
+}
+
+/// What a pull gets.
+enum Pulled {
+    Page(PageFound),
+    Encoded(EncodedPage),
+}
+
+impl Pulled {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Page(found) => found.page.is_empty(),
+            // Too short to be kept.
+            Self::Encoded(_) => false,
+        }
+    }
 }
 
 /// Bytes a call weighs beside its texts.
@@ -130,25 +151,68 @@ impl Conversations {
     /// A page of durable history. With `pull.wait`, an `After` page that would be empty waits for
     /// something to become durable, for the time to pass or for the node to drain.
     pub async fn pull(&self, caller: &UserId, at: &Address, pull: Pull) -> Result<Page, Rejection> {
-        let page = self.pull_now(caller, at, &pull).await?;
-        let asks = pull.start_msg_index != 0 || pull.start_recall_index != 0;
-        if !page.is_empty() || pull.wait.is_zero() || !asks || pull.direction == Direction::Before {
-            return Ok(page);
+        match self.pull_in_time(caller, at, &pull, false).await? {
+            Pulled::Page(found) => Ok(found.page),
+            Pulled::Encoded(_) => {
+                Err(Rejection::Broken("a page came encoded that was not asked for so".into()))
+            }
         }
-        self.pull_waiting(caller, at, &pull).await
     }
 
-    async fn pull_waiting(&self, caller: &UserId, at: &Address, pull: &Pull) -> Result<Page, Rejection> {
+    /// The same, with its rows as `encode` writes them, or wrote them for whoever pulled the same before.
+    /// There is one `encode` for all callers.
+    pub async fn pull_encoded(
+        &self,
+        caller: &UserId,
+        at: &Address,
+        pull: Pull,
+        encode: EncodeRows,
+    ) -> Result<EncodedPage, Rejection> {
+        let PageFound { page, keep } = match self.pull_in_time(caller, at, &pull, true).await? {
+            Pulled::Encoded(page) => return Ok(page),
+            Pulled::Page(found) => found,
+        };
+        let rows = encode(&page, at);
+        let rows = match keep {
+            Some(keep) => self.shared.context.pages.keep(&keep, caller, rows),
+            None => rows.into(),
+        };
+        Ok(EncodedPage::of(rows, &page))
+    }
+
+    async fn pull_in_time(
+        &self,
+        caller: &UserId,
+        at: &Address,
+        pull: &Pull,
+        encoded: bool,
+    ) -> Result<Pulled, Rejection> {
+        let pulled = self.pull_now(caller, at, pull, encoded).await?;
+        let asks = pull.start_msg_index != 0 || pull.start_recall_index != 0;
+        if !pulled.is_empty() || pull.wait.is_zero() || !asks || pull.direction == Direction::Before {
+            return Ok(pulled);
+        }
+        // Apart, because few wait: their future is larger.
+        Box::pin(self.pull_waiting(caller, at, pull, encoded)).await
+    }
+
+    async fn pull_waiting(
+        &self,
+        caller: &UserId,
+        at: &Address,
+        pull: &Pull,
+        encoded: bool,
+    ) -> Result<Pulled, Rejection> {
         let deadline = Instant::now() + pull.wait;
         let waiting = self.shared.arrivals.wait(ConversationKey::of(caller, at));
         let mut draining = self.shared.draining.clone();
         loop {
             let arrival = waiting.armed();
-            let page = self.pull_now(caller, at, pull).await?;
+            let pulled = self.pull_now(caller, at, pull, encoded).await?;
             // A node that is gone drains too.
             let over = Instant::now() >= deadline || *draining.borrow() || draining.has_changed().is_err();
-            if !page.is_empty() || over {
-                return Ok(page);
+            if !pulled.is_empty() || over {
+                return Ok(pulled);
             }
             tokio::select! {
                 () = arrival => {}
@@ -158,16 +222,40 @@ impl Conversations {
         }
     }
 
-    async fn pull_now(&self, caller: &UserId, at: &Address, pull: &Pull) -> Result<Page, Rejection> {
+    async fn pull_now(
+        &self,
+        caller: &UserId,
+        at: &Address,
+        pull: &Pull,
+        encoded: bool,
+    ) -> Result<Pulled, Rejection> {
         let Some(entered) = self.enter(caller, at)? else {
             let mut page = Page::new(0, 0, 1);
             page.epoch = self.shared.epoch;
-            return Ok(page);
+            return Ok(Pulled::Page(PageFound { page, keep: None }));
         };
-        match self.call(entered, &as_user(caller), Request::Pull(pull.clone())).await? {
-            Outcome::Page(page) => Ok(*page),
+        if encoded && let Some(page) = self.kept_page(&entered, caller, pull) {
+            return Ok(Pulled::Encoded(page));
+        }
+        let request = Request::Pull { pull: pull.clone(), encoded };
+        match self.call(entered, &as_user(caller), request).await? {
+            Outcome::Page(found) => Ok(Pulled::Page(*found)),
+            Outcome::Encoded(page) => Ok(Pulled::Encoded(*page)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The page that the actor would answer with, where it need not be asked: in a direct conversation its two may
+    /// read everything that is kept.
+    fn kept_page(&self, (running, _permit): &Entered, caller: &UserId, pull: &Pull) -> Option<EncodedPage> {
+        let (head, context) = (&running.head, &self.shared.context);
+        let is_open = matches!(*head.key, ConversationKey::Direct(..)) && context.retention.is_off();
+        // One that is gone has to be missed, and one that has something to do has to be woken.
+        let is_well = head.is_loaded() && running.actor.get_status() == ActorStatus::Running;
+        if !is_open || !is_well || head.has_unseen_packs() {
+            return None;
+        }
+        context.pages.find(&head.key, caller, &View::of(pull, head.kept_from(), head.durable()))
     }
 
     /// Creates a group owned by the caller; without an id the server makes one.

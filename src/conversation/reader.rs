@@ -87,7 +87,7 @@ impl Conversations {
         standing: &Standing,
         at: &Address,
     ) -> Result<Page, Rejection> {
-        let page = match self.pull_now(&inbox.user, at, &newest(standing.messages)).await {
+        let page = match self.pull(&inbox.user, at, newest(standing.messages)).await {
             Ok(page) => page,
             // Damaged, or left a moment ago: the others can be listed all the same.
             Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => Page::default(),
@@ -146,7 +146,7 @@ impl Conversations {
             },
             None => newest(standing.messages),
         };
-        let page = match self.pull_now(caller, &chat.at, &pull).await {
+        let page = match self.pull(caller, &chat.at, pull).await {
             Ok(page) => page,
             Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {
                 return Ok(None);

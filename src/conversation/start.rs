@@ -15,6 +15,7 @@ use super::checkpoint::{self, Checkpointer, Checkpoints, Desk, DirtyList, Growth
 use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
+use super::encoded::{self, EncodedPages};
 use super::history;
 use super::in_place::Offer;
 use super::paging::Paging;
@@ -59,6 +60,8 @@ pub struct Options {
     pub history: history::Options,
     /// How much of a conversation is kept.
     pub retention: retention::Options,
+    /// How many pages are kept as the edge wrote them.
+    pub pages: encoded::Options,
 }
 
 /// Why the conversations do not start.
@@ -165,8 +168,14 @@ pub fn start(
     let arrivals = Arc::new(Arrivals::default());
     let deliveries = Deliveries::start();
     let offer = Offer::default();
-    let (batches, completing) =
-        completion::start(offer.clone(), arrivals.clone(), deliveries.clone(), metrics.clone());
+    let pages = Arc::new(EncodedPages::new(options.pages, place.epoch));
+    let (batches, completing) = completion::start(
+        offer.clone(),
+        arrivals.clone(),
+        deliveries.clone(),
+        pages.clone(),
+        metrics.clone(),
+    );
     let desk = Desk::new();
     let growth = desk.growth(&options.checkpoint);
     let sink = sink(batches, growth.clone(), metrics.clone(), calls.before_first_batch);
@@ -176,7 +185,8 @@ pub fn start(
         offer.make(&log);
     }
     let (deaths, dead) = mpsc::unbounded_channel();
-    let common = Common::of(recovered, place, log.clone(), deliveries, &options, metrics, deaths.clone())?;
+    let ways = Ways { log: log.clone(), deliveries, pages };
+    let common = Common::of(recovered, place, ways, &options, metrics, deaths.clone())?;
     let compaction = common.start_compaction(options.compaction)?;
     let reloading = common.start_reloading(options.reload, deaths, dead);
     let checkpoints = common.start_checkpoints(desk, options.checkpoint, compaction.nudge())?;
@@ -196,6 +206,13 @@ pub fn start(
     })
 }
 
+/// Where conversations leave what they have decided.
+struct Ways {
+    log: Arc<Wal<Ticket>>,
+    deliveries: Deliveries,
+    pages: Arc<EncodedPages>,
+}
+
 /// What the running parts have in common.
 struct Common {
     context: Arc<Context>,
@@ -209,14 +226,13 @@ impl Common {
     fn of(
         recovered: Recovered,
         place: Place,
-        log: Arc<Wal<Ticket>>,
-        deliveries: Deliveries,
+        ways: Ways,
         options: &Options,
         metrics: &Arc<Metrics>,
         deaths: Deaths,
     ) -> Result<Self, Error> {
-        let (epoch, replay_after, log_ends) = (place.epoch, recovered.replay_after, LogEnds::of(&log));
-        let context = Arc::new(context_of(recovered, log, deliveries, options, epoch));
+        let (epoch, replay_after, log_ends) = (place.epoch, recovered.replay_after, LogEnds::of(&ways.log));
+        let context = Arc::new(context_of(recovered, ways, options, epoch));
         let admission = Arc::new(Admission::new(options.admission));
         let directory = Arc::new(Directory::new(context.clone(), admission.clone(), deaths));
         let archive = context.archive.clone();
@@ -287,13 +303,8 @@ impl Common {
 }
 
 /// What every actor is given.
-fn context_of(
-    recovered: Recovered,
-    log: Arc<Wal<Ticket>>,
-    deliveries: Deliveries,
-    options: &Options,
-    epoch: u32,
-) -> Context {
+fn context_of(recovered: Recovered, ways: Ways, options: &Options, epoch: u32) -> Context {
+    let Ways { log, deliveries, pages } = ways;
     let Recovered { mut archive, dirty: changed, conversations, .. } = recovered;
     archive.history = options.history;
     let dirty = DirtyList::default();
@@ -310,6 +321,7 @@ fn context_of(
         inboxes: Arc::new(Inboxes::default()),
         newcomers: Newcomers::default(),
         deliveries,
+        pages,
     }
 }
 

@@ -13,6 +13,7 @@ use super::history::{self, History, Stored};
 use super::old::{Missing, Old};
 use super::participants::{Membership, Participant, Participants};
 use super::record::{AckV1, KeyV1, RecallV1, Record, SendV1};
+use super::shown::View;
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::inbox::rows::Standing;
 use crate::message::{
@@ -298,17 +299,16 @@ impl State {
         Rejection::NoSuchMessage { asked, newest }
     }
 
-    /// A page of what is durable and the user may read. `epoch` is left to the caller.
-    pub(crate) fn pull(
-        &self,
-        user: &UserId,
-        pull: &Pull,
-        old: &Old,
-        durable: Durable,
-    ) -> Result<Pulled, Rejection> {
+    /// What a pull sees of what is durable, as far as the user may read.
+    pub(crate) fn view(&self, user: &UserId, pull: &Pull, durable: Durable) -> Result<View, Rejection> {
         let readable_from = self.admit(user)?.map_or(1, |membership| membership.readable_from);
-        let oldest = readable_from.max(self.history.kept_from());
-        let (first, last) = span(pull.direction, pull.start_msg_index, pull.count, oldest, durable.messages);
+        Ok(View::of(pull, readable_from.max(self.history.kept_from()), durable))
+    }
+
+    /// The page of it. `epoch` is left to the caller.
+    pub(crate) fn page(&self, view: &View, old: &Old) -> Result<Pulled, Rejection> {
+        let View { shown, oldest, durable } = *view;
+        let (first, last) = shown.messages;
         if let Some(missing) = self.missing(first..=last, old) {
             return Ok(Pulled::Needs(missing));
         }
@@ -318,14 +318,26 @@ impl State {
         } else {
             (first..=last).try_for_each(|index| self.push_message(&mut page, index, old, durable))?;
         }
-        if pull.direction == Direction::Before {
+        if shown.direction == Direction::Before {
             page.reverse();
         }
-        for index in walk(pull.direction, pull.start_recall_index, pull.count, 1, durable.recalls) {
+        for index in view.recall_indices() {
             let msg_index = self.history.recalled_by(index).expect("a durable recall is in the history");
             page.recalls.push((index, msg_index));
         }
         Ok(Pulled::Page(page))
+    }
+
+    /// Both at once.
+    #[cfg(test)]
+    pub(crate) fn pull(
+        &self,
+        user: &UserId,
+        pull: &Pull,
+        old: &Old,
+        durable: Durable,
+    ) -> Result<Pulled, Rejection> {
+        self.page(&self.view(user, pull, durable)?, old)
     }
 
     /// Those of the messages that are neither in memory nor in what was read.
@@ -556,34 +568,6 @@ fn refuse_late_recall(window: Option<Duration>, age_ns: u64) -> Result<(), Rejec
         }
         _ => Ok(()),
     }
-}
-
-/// The first and the last index that a pull walks over; the first is behind the last where there are none.
-fn span(direction: Direction, start: u32, count: u32, oldest: u32, newest: u32) -> (u32, u32) {
-    match direction {
-        _ if start == 0 || count == 0 => (1, 0),
-        Direction::After => (start.max(oldest), newest.min(start.max(oldest).saturating_add(count - 1))),
-        Direction::Before => {
-            let last = start.min(newest);
-            (oldest.max(last.saturating_sub(count - 1)), last)
-        }
-    }
-}
-
-/// The indices that a pull walks over, in its order.
-fn walk(
-    direction: Direction,
-    start: u32,
-    count: u32,
-    oldest: u32,
-    newest: u32,
-) -> impl Iterator<Item = u32> + use<> {
-    let (first, last) = span(direction, start, count, oldest, newest);
-    let mut span = first..=last;
-    std::iter::from_fn(move || match direction {
-        Direction::After => span.next(),
-        Direction::Before => span.next_back(),
-    })
 }
 
 /// Whether a message is shown as recalled. A recall that a crash could still take back must not be

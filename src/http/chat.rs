@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::check;
+use super::encoding::ReplyEncoding;
 use super::proto;
-use super::reply::Reply;
+use super::reply::{Reply, rows_json, rows_protobuf};
 use super::request::request;
 use crate::config::limits::{CLIENT_MSG_ID_BYTES_MAX, PULL_COUNT_MAX, PULL_WAIT_MS_MAX};
 use crate::conversation::Conversations;
+use crate::conversation::encoded::EncodedPage;
 use crate::message::{Address, Direction, Draft, Pull, Rejection, UserId};
 
 request! {
@@ -109,10 +111,17 @@ pub(super) async fn pull(
     conversations: &Conversations,
     caller: &UserId,
     request: PullRequest<'_>,
+    encoding: ReplyEncoding,
 ) -> Result<Reply, Rejection> {
     let (at, pull) = request.check()?;
-    let page = conversations.pull(caller, &at, pull).await?;
-    Ok(Reply::Page { page, at })
+    let page = match encoding {
+        ReplyEncoding::Json => conversations.pull_encoded(caller, &at, pull, rows_json).await?,
+        ReplyEncoding::Protobuf => {
+            let page = conversations.pull(caller, &at, pull).await?;
+            EncodedPage::of(rows_protobuf(&page, &at).into(), &page)
+        }
+    };
+    Ok(Reply::Page(page))
 }
 
 #[cfg(test)]

@@ -118,8 +118,9 @@ impl Connection {
             Ok(body) => body,
             Err(failure) => return self.abandon(failure),
         };
-        match routes::dispatch(&self.edge, verb, &call.caller, call.body_encoding, &body.bytes).await {
-            Ok(reply) => Answer::reply(reply, call.reply_encoding),
+        let Call { caller, body_encoding, reply_encoding } = call;
+        match routes::dispatch(&self.edge, verb, caller, *body_encoding, &body.bytes, *reply_encoding).await {
+            Ok(reply) => Answer::reply(reply, *reply_encoding),
             Err(rejection) => {
                 let failure = Failure::Rejected(rejection);
                 let is_final = failure.is_final();

@@ -1,8 +1,10 @@
 //! JSON written straight into the reply's buffer: no tree, no allocation of its own.
 
 /// How many bytes are looked at together when a text is searched for what needs an escape: a loop of
-/// this length without an early end becomes a few vector instructions.
-const BLOCK_BYTES: usize = 32;
+/// such a length without an early end becomes a few vector instructions. To ask a block whether there was
+/// one costs as much as to look at it, so long texts are searched in long blocks.
+const BLOCK_BYTES: usize = 64;
+const VECTOR_BYTES: usize = 16;
 const WORD_BYTES: usize = 8;
 
 /// Appends a number.
@@ -13,6 +15,12 @@ pub(super) fn number(out: &mut Vec<u8>, number: u64) {
 /// Appends a text in quotes.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes of a text.
+pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
         let plain = plain_bytes(rest);
@@ -21,18 +29,20 @@ pub(super) fn text(out: &mut Vec<u8>, text: &str) {
         escape(out, *byte);
         rest = behind;
     }
-    out.push(b'"');
 }
 
 /// How many bytes from the start need no escape.
 fn plain_bytes(bytes: &[u8]) -> usize {
     let mut plain = plain_blocks::<BLOCK_BYTES>(bytes);
+    plain += plain_blocks::<VECTOR_BYTES>(&bytes[plain..]);
     // Most ids and short messages end here.
     plain += plain_blocks::<WORD_BYTES>(&bytes[plain..]);
     let rest = bytes[plain..].iter().position(|byte| byte_needs_escape(*byte));
     rest.map_or(bytes.len(), |rest| plain + rest)
 }
 
+/// Inlined however it is built: without, a page takes twice the CPU, because no loop around a call becomes vectors.
+#[inline(always)]
 fn byte_needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }

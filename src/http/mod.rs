@@ -28,6 +28,7 @@ mod group;
 mod json;
 mod listener;
 pub mod ops;
+mod pieces;
 mod proto;
 mod rate;
 mod reply;

@@ -3,8 +3,10 @@
 use prost::Message as _;
 
 use super::encoding::ReplyEncoding;
-use super::json::{number, text};
+use super::json::{escaped, number, text};
+use super::pieces::Pieces;
 use super::proto;
+use crate::conversation::encoded::EncodedPage;
 use crate::message::{
     Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
 };
@@ -30,11 +32,8 @@ pub(super) enum Reply {
     },
     /// Nothing to say but that it is done.
     Done,
-    /// A page, and how the puller addresses the conversation.
-    Page {
-        page: Page,
-        at: Address,
-    },
+    /// A page whose rows [`rows_json`] or [`rows_protobuf`] wrote, as the reply is to be.
+    Page(EncodedPage),
     GroupCreated(GroupId),
     Group(GroupInfo),
     Members(MembersPage),
@@ -48,14 +47,24 @@ pub(super) enum Reply {
 
 impl Reply {
     /// The reply's bytes.
-    pub(super) fn encode(self, encoding: ReplyEncoding) -> Vec<u8> {
-        match encoding {
-            ReplyEncoding::Json => {
-                let mut out = Vec::with_capacity(self.json_bytes());
-                self.write_json(&mut out);
-                out
+    pub(super) fn encode(self, encoding: ReplyEncoding) -> Pieces {
+        match (self, encoding) {
+            (Self::Page(page), ReplyEncoding::Json) => {
+                let mut rest = Vec::with_capacity(REPLY_JSON_BYTES);
+                rest_json(&mut rest, &page);
+                rest.push(b'}');
+                Pieces::of(page.rows, rest.into())
             }
-            ReplyEncoding::Protobuf => self.into_protobuf(),
+            (Self::Page(page), ReplyEncoding::Protobuf) => {
+                let rest = rest_protobuf(&page);
+                Pieces::of(page.rows, rest.into())
+            }
+            (reply, ReplyEncoding::Json) => {
+                let mut out = Vec::with_capacity(reply.json_bytes());
+                reply.write_json(&mut out);
+                out.into()
+            }
+            (reply, ReplyEncoding::Protobuf) => reply.into_protobuf().into(),
         }
     }
 
@@ -65,7 +74,10 @@ impl Reply {
             Self::Sent(receipt) => receipt_json(out, receipt),
             Self::Recalled { recall_index } => field(out, b"{\"recall_index\":", *recall_index),
             Self::Done => out.push(b'{'),
-            Self::Page { page, at } => page_json(out, page, at),
+            Self::Page(page) => {
+                out.extend_from_slice(&page.rows);
+                rest_json(out, page);
+            }
             Self::GroupCreated(group) => text_field(out, b"{\"group_id\":", group.as_str()),
             Self::Group(info) => group_json(out, info),
             Self::Members(page) => members_json(out, page),
@@ -80,12 +92,7 @@ impl Reply {
     /// Enough for any reply whose texts need few escapes; one growth for the others.
     fn json_bytes(&self) -> usize {
         let lists = match self {
-            Self::Page { page, at } => {
-                let (target, _) = address(at);
-                // The sender's id is as long as it is; most are shorter than the names around it.
-                let messages = page.messages().len() * (MESSAGE_JSON_BYTES + target.len());
-                page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES
-            }
+            Self::Page(page) => page.rows.len(),
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
             Self::Chats(page) => {
                 page.chats.iter().map(|(_, last)| CHAT_JSON_BYTES + last.text_bytes()).sum::<usize>()
@@ -107,7 +114,7 @@ impl Reply {
             .encode_to_vec(),
             Self::Recalled { recall_index } => proto::RecallResp { recall_index }.encode_to_vec(),
             Self::Done => Vec::new(),
-            Self::Page { page, at } => page_protobuf(&page, &at).encode_to_vec(),
+            Self::Page(page) => [&page.rows[..], &rest_protobuf(&page)].concat(),
             Self::GroupCreated(group) => {
                 proto::GroupCreateResp { group_id: group.as_str().to_owned() }.encode_to_vec()
             }
@@ -176,17 +183,32 @@ fn receipt_json(out: &mut Vec<u8>, receipt: &Receipt) {
     out.extend_from_slice(duplicate);
 }
 
-fn page_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
-    out.push(b'{');
-    rows_json(out, page, at);
+/// Appends what stands behind the rows of a page.
+fn rest_json(out: &mut Vec<u8>, page: &EncodedPage) {
     field(out, b",\"max_msg_index\":", page.max_msg_index);
     field(out, b",\"max_recall_index\":", page.max_recall_index);
     field(out, b",\"min_msg_index\":", page.min_msg_index);
     field(out, b",\"epoch\":", page.epoch);
 }
 
+/// Enough for rows whose texts need few escapes.
+fn rows_bytes(page: &Page, at: &Address) -> usize {
+    let (target, _) = address(at);
+    // The sender's id is as long as it is; most are shorter than the names around it.
+    let messages = page.messages().len() * (MESSAGE_JSON_BYTES + target.len());
+    page.text_bytes() + messages + page.recalls.len() * RECALL_JSON_BYTES + REPLY_JSON_BYTES
+}
+
+/// The beginning of a page in JSON, up to its numbers: all of it that depends on the reader.
+pub(super) fn rows_json(page: &Page, at: &Address) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows_bytes(page, at));
+    out.push(b'{');
+    write_rows(&mut out, page, at);
+    out
+}
+
 /// `msgs` and `recalls`.
-fn rows_json(out: &mut Vec<u8>, page: &Page, at: &Address) {
+fn write_rows(out: &mut Vec<u8>, page: &Page, at: &Address) {
     // Few people talk on a page: what stands behind the texts is the same for all messages of one.
     let addressed = addressed(at);
     let tails: Vec<_> = page.senders().iter().map(|sender| tail(sender.as_str(), &addressed)).collect();
@@ -242,19 +264,19 @@ fn only_message_json(out: &mut Vec<u8>, message: &MessageView<'_>, at: &Address)
 /// Appends a `msg_info` up to its sender.
 fn texts_json(out: &mut Vec<u8>, message: &MessageView<'_>) {
     field(out, b"{\"msg_index\":", message.msg_index);
-    // Most messages are not recalled and have no `extra`: three pieces become one.
+    // Most messages are not recalled and have no `extra`: what stands around the text is two pieces then.
     match message.recall_index {
-        0 => out.extend_from_slice(b",\"recall_index\":0,\"msg\":"),
+        0 => out.extend_from_slice(b",\"recall_index\":0,\"msg\":\""),
         recall_index => {
             field(out, b",\"recall_index\":", recall_index);
-            out.extend_from_slice(b",\"msg\":");
+            out.extend_from_slice(b",\"msg\":\"");
         }
     }
-    text(out, message.msg);
+    escaped(out, message.msg);
     match message.extra {
-        "" => out.extend_from_slice(b",\"extra\":\"\",\"timestamp\":"),
+        "" => out.extend_from_slice(b"\",\"extra\":\"\",\"timestamp\":"),
         extra => {
-            text_field(out, b",\"extra\":", extra);
+            text_field(out, b"\",\"extra\":", extra);
             out.extend_from_slice(b",\"timestamp\":");
         }
     }
@@ -280,15 +302,17 @@ fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
     text_field(out, b"],\"cursor\":", &page.cursor);
 }
 
-fn page_protobuf(page: &Page, at: &Address) -> proto::PullResp {
-    proto::PullResp {
-        msgs: messages_protobuf(page, at),
-        recalls: page.recalls.iter().copied().collect(),
-        max_msg_index: page.max_msg_index,
-        max_recall_index: page.max_recall_index,
-        min_msg_index: page.min_msg_index,
-        epoch: page.epoch,
-    }
+/// The same in protobuf, where one message behind another is both in one.
+pub(super) fn rows_protobuf(page: &Page, at: &Address) -> Vec<u8> {
+    let (msgs, recalls) = (messages_protobuf(page, at), page.recalls.iter().copied().collect());
+    proto::PullResp { msgs, recalls, ..proto::PullResp::default() }.encode_to_vec()
+}
+
+fn rest_protobuf(page: &EncodedPage) -> Vec<u8> {
+    let EncodedPage { max_msg_index, max_recall_index, min_msg_index, epoch, .. } = *page;
+    let rest =
+        proto::PullResp { max_msg_index, max_recall_index, min_msg_index, epoch, ..Default::default() };
+    rest.encode_to_vec()
 }
 
 fn messages_protobuf(page: &Page, at: &Address) -> Vec<proto::MsgInfo> {
@@ -318,6 +342,7 @@ fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::encoded::EncodeRows;
     use crate::message::{Duty, UserId};
 
     fn user(id: &str) -> UserId {
@@ -325,14 +350,14 @@ mod tests {
     }
 
     fn json(reply: Reply) -> String {
-        String::from_utf8(reply.encode(ReplyEncoding::Json)).expect("UTF-8")
+        String::from_utf8(reply.encode(ReplyEncoding::Json).whole()).expect("UTF-8")
     }
 
     fn receipt() -> Receipt {
         Receipt { msg_index: 7, timestamp_ns: 1_700_000_000_123_456_789, duplicate: false }
     }
 
-    fn page() -> Reply {
+    fn page() -> Page {
         let mut page = Page::default();
         (page.recalls, page.max_msg_index, page.max_recall_index) = (vec![(2, 1), (1, 9)], 9, 2);
         let view = |msg_index, recall_index, msg| MessageView {
@@ -346,7 +371,11 @@ mod tests {
         page.push(&user("alice"), view(9, 0, "say \"hi\"\n"));
         page.push(&user("alice"), view(1, 2, ""));
         page.min_msg_index = 1;
-        Reply::Page { page, at: Address::User(user("bob")) }
+        page
+    }
+
+    fn reply(page: &Page, rows: EncodeRows) -> Reply {
+        Reply::Page(EncodedPage::of(rows(page, &Address::User(user("bob"))).into(), page))
     }
 
     #[test]
@@ -361,7 +390,7 @@ mod tests {
     #[test]
     fn a_page_has_every_field_and_recalls_in_the_order_of_the_pull() {
         assert_eq!(
-            json(page()),
+            json(reply(&page(), rows_json)),
             concat!(
                 r#"{"msgs":[{"msg_index":9,"recall_index":0,"msg":"say \"hi\"\n","extra":"","#,
                 r#""timestamp":1700000000,"sender":"alice","target":"bob","target_type":"user"},"#,
@@ -370,9 +399,8 @@ mod tests {
                 r#""max_msg_index":9,"max_recall_index":2,"min_msg_index":1,"epoch":0}"#
             )
         );
-        let empty = Reply::Page { page: Page::default(), at: Address::User(user("bob")) };
         assert_eq!(
-            json(empty),
+            json(reply(&Page::default(), rows_json)),
             r#"{"msgs":[],"recalls":{},"max_msg_index":0,"max_recall_index":0,"min_msg_index":0,"epoch":0}"#
         );
     }
@@ -403,13 +431,14 @@ mod tests {
 
     #[test]
     fn protobuf_says_the_same() {
-        let Reply::Page { page: expected, .. } = page() else { unreachable!() };
-        let bytes = page().encode(ReplyEncoding::Protobuf);
+        let expected = page();
+        let bytes = reply(&expected, rows_protobuf).encode(ReplyEncoding::Protobuf).whole();
         let reply = proto::PullResp::decode(bytes.as_slice()).expect("protobuf");
         assert_eq!(reply.msgs.len(), 2);
         assert_eq!((reply.msgs[0].msg.as_str(), reply.msgs[0].target.as_str()), ("say \"hi\"\n", "bob"));
+        assert_eq!((reply.max_msg_index, reply.max_recall_index, reply.min_msg_index), (9, 2, 1));
         assert_eq!(reply.recalls.into_iter().rev().collect::<Vec<_>>(), expected.recalls);
-        let bytes = Reply::Sent(receipt()).encode(ReplyEncoding::Protobuf);
+        let bytes = Reply::Sent(receipt()).encode(ReplyEncoding::Protobuf).whole();
         let reply = proto::SendResp::decode(bytes.as_slice()).expect("protobuf");
         assert_eq!(
             (reply.msg_index, reply.timestamp, reply.timestamp_ns),

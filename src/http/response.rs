@@ -1,19 +1,20 @@
 //! Outcomes to responses: the only place where a status and a body are put together.
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::encoding::ReplyEncoding;
 use super::failure::{Failure, Verdict};
 use super::json;
+use super::pieces::Pieces;
 use super::reply::Reply;
 use super::stream::Events;
 use crate::telemetry::SUCCESS;
 
 /// A whole body, or events as they happen.
-pub(super) type Body = Either<Full<Bytes>, Events>;
+pub(super) type Body = Either<Pieces, Events>;
 
 /// A response, and the code it is counted under.
 pub(super) struct Answer {
@@ -60,7 +61,8 @@ impl Answer {
 
     /// Text for a person or a scraper.
     pub(super) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Self {
-        let response = response(status, HeaderValue::from_static(content_type), text);
+        let body = Pieces::of(text.into(), Bytes::new());
+        let response = response(status, HeaderValue::from_static(content_type), body);
         Self { code: SUCCESS, response }
     }
 
@@ -71,8 +73,8 @@ impl Answer {
     }
 }
 
-fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::Left(Full::new(body.into())));
+fn response(status: StatusCode, content_type: HeaderValue, body: impl Into<Pieces>) -> Response<Body> {
+    let mut response = Response::new(Body::Left(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

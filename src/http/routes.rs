@@ -2,7 +2,7 @@
 
 use super::chat;
 use super::edge::Edge;
-use super::encoding::BodyEncoding;
+use super::encoding::{BodyEncoding, ReplyEncoding};
 use super::group;
 use super::reply::Reply;
 use super::request::decode;
@@ -67,13 +67,14 @@ pub(super) async fn dispatch(
     caller: &Caller,
     encoding: BodyEncoding,
     body: &[u8],
+    reply_encoding: ReplyEncoding,
 ) -> Result<Reply, Rejection> {
     let conversations = &edge.conversations;
     match verb {
         Verb::Send => chat::send(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Recall => chat::recall(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Ack => chat::ack(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?, reply_encoding).await,
         Verb::List => sync::list(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Sync => sync::sync(conversations, &caller.user, decode(encoding, body)?).await,
         Verb::Acks => sync::acks(conversations, &caller.user, decode(encoding, body)?).await,

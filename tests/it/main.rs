@@ -27,6 +27,7 @@ mod operations;
 mod paging;
 mod pipelining;
 mod pulling;
+mod pulling_again;
 mod rate;
 mod recalling;
 mod restarts;

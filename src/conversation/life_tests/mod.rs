@@ -22,6 +22,7 @@ use crate::telemetry::Metrics;
 
 mod damage;
 mod delivering;
+mod encoding;
 mod erasing;
 mod faults;
 mod in_place;

@@ -89,9 +89,8 @@ fn page() {
     let mut page = Page::new(50, 0, 1);
     (1..=50).for_each(|msg_index| page.push(&user("alice"), message(msg_index)));
     let at = Address::User(user("bob"));
-    let pages: Vec<_> =
-        (0..rounds(100)).map(|_| Reply::Page { page: page.clone(), at: at.clone() }).collect();
+    let write = |_| Reply::Page(EncodedPage::of(rows_json(&page, &at).into(), &page));
     let bytes: usize =
-        measured(|| pages.into_iter().map(|page| page.encode(ReplyEncoding::Json).len()).sum());
+        measured(|| (0..rounds(100)).map(write).map(|reply| reply.encode(ReplyEncoding::Json).len()).sum());
     assert!(bytes > rounds(100) * 50 * TEXT_BYTES);
 }

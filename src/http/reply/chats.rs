@@ -1,7 +1,7 @@
 //! What the verbs across conversations answer: list, sync, acks, online.
 
 use super::{MESSAGE_JSON_BYTES, RECALL_JSON_BYTES, REPLY_JSON_BYTES};
-use super::{address, field, list, messages_protobuf, only_message_json, rows_json, text_field};
+use super::{address, field, list, messages_protobuf, only_message_json, text_field, write_rows};
 use crate::http::json::text;
 use crate::http::proto;
 use crate::message::{Address, Chat, ChatDelta, ChatsPage, Page, Synced, UserId};
@@ -52,7 +52,7 @@ fn delta_json(out: &mut Vec<u8>, delta: &ChatDelta) {
     out.push(b'{');
     target_json(out, &chat.at);
     out.push(b',');
-    rows_json(out, page, &chat.at);
+    write_rows(out, page, &chat.at);
     field(out, b",\"max_msg_index\":", page.max_msg_index);
     field(out, b",\"max_recall_index\":", page.max_recall_index);
     field(out, b",\"min_msg_index\":", page.min_msg_index);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn json(reply: Reply) -> String {
-        String::from_utf8(reply.encode(ReplyEncoding::Json)).expect("UTF-8")
+        String::from_utf8(reply.encode(ReplyEncoding::Json).whole()).expect("UTF-8")
     }
 
     const LAST: &str = concat!(
@@ -205,7 +205,7 @@ mod tests {
         let expected =
             format!(r#"{{"chats":[{start}{LAST}{end},{start}null{end}],"total_unread":4,"cursor":"c"}}"#);
         assert_eq!(json(Reply::Chats(page.clone())), expected);
-        let bytes = Reply::Chats(page).encode(ReplyEncoding::Protobuf);
+        let bytes = Reply::Chats(page).encode(ReplyEncoding::Protobuf).whole();
         let reply = proto::ListResp::decode(bytes.as_slice()).expect("protobuf");
         assert_eq!(reply.chats[0].last.as_ref().map(|last| last.msg.as_str()), Some("hi"));
         assert_eq!((reply.chats[1].last.is_none(), reply.total_unread), (true, 4));
@@ -224,7 +224,7 @@ mod tests {
             last = LAST
         );
         assert_eq!(json(Reply::Synced(synced.clone())), expected);
-        let bytes = Reply::Synced(synced).encode(ReplyEncoding::Protobuf);
+        let bytes = Reply::Synced(synced).encode(ReplyEncoding::Protobuf).whole();
         let reply = proto::SyncResp::decode(bytes.as_slice()).expect("protobuf");
         assert_eq!((reply.chats[0].msgs.len(), reply.chats[0].more), (1, true));
     }

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::frame;
 use crate::http::edge::Edge;
-use crate::http::encoding::BodyEncoding;
+use crate::http::encoding::{BodyEncoding, ReplyEncoding};
 use crate::http::exchange::InFlight;
 use crate::http::failure::Failure;
 use crate::http::response::error_json;
@@ -170,7 +170,8 @@ impl Call {
         share: Option<OwnedSemaphorePermit>,
     ) -> Option<Bytes> {
         let _in_flight = InFlight::begin(&edge.metrics);
-        let outcome = routes::dispatch(&edge, self.verb, &caller, BodyEncoding::Json, &self.params).await;
+        let (read, write) = (BodyEncoding::Json, ReplyEncoding::Json);
+        let outcome = routes::dispatch(&edge, self.verb, &caller, read, &self.params, write).await;
         drop(share);
         let (frame, code) = match outcome {
             Ok(reply) => (self.id.result(REPLY_BYTES, |out| reply.write_json(out)), SUCCESS),

@@ -22,7 +22,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -36,6 +35,7 @@ pub(super) use self::websocket::run;
 use super::edge::Edge;
 use super::exchange::{check_host, now_s};
 use super::failure::Failure;
+use super::pieces::Pieces;
 use super::response::{Answer, Body};
 use super::{Options, credentials};
 use crate::auth::LEEWAY_S;
@@ -156,7 +156,7 @@ pub(super) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>) -> (Ans
         Ok((Kind::WebSocket(acceptance), opened)) => {
             // hyper has none for what it does not take for an upgrade, such as HTTP/1.0.
             let Some(upgrade) = upgrade else { return (Answer::failure(Failure::NoStream), None) };
-            let mut response = Response::new(Body::Left(Full::default()));
+            let mut response = Response::new(Body::Left(Pieces::default()));
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().extend(acceptance.headers());
             (Answer::success(response), Some(Pending { upgrade, opened }))
