@@ -16,20 +16,13 @@ use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::old_retries::OldRetries;
+use self::room::{GROWTH, block_bytes, place_in, rows_with_room};
 use super::old::{Missing, Old};
 use super::retention;
 use crate::message::Placed;
 
 mod old_retries;
-
-/// Room is made for this part of what is there already, so that slack stays near an eighth. Growing
-/// copies rows eight times over their life, 67 instructions a message; texts are never copied.
-const GROWTH: usize = 8;
-/// A block is not smaller and not larger than this, but a longer message gets a block of its own.
-const BLOCK_BYTES_MIN: usize = 256;
-const BLOCK_BYTES_MAX: usize = 16 << 10;
-/// Fewest rows that room is made for.
-const ROWS_MIN: usize = 4;
+mod room;
 
 /// How much of a long conversation stays in memory, and how long a retry is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,8 +251,7 @@ impl History {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let place = self.blocks.back().and_then(|block| place_in(block, bytes));
         let at = place.unwrap_or_else(|| {
-            let grown = (self.text_bytes / GROWTH).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
-            self.blocks.push_back(String::with_capacity(allocated_bytes(grown).max(bytes)));
+            self.blocks.push_back(String::with_capacity(block_bytes(self.text_bytes, bytes)));
             0
         });
         let number = self.blocks.len() - 1;
@@ -271,8 +263,7 @@ impl History {
 
     fn make_room_for_a_row(&mut self) {
         if self.rows.len() == self.rows.capacity() {
-            let grown = self.rows.len() + (self.rows.len() / GROWTH).max(ROWS_MIN);
-            let grown = allocated_bytes(grown * size_of::<Row>()) / size_of::<Row>();
+            let grown = rows_with_room(self.rows.len(), size_of::<Row>());
             self.rows.reserve_exact(grown - self.rows.len());
         }
     }
@@ -635,19 +626,6 @@ pub(crate) fn is_remembered(
 
 /// New in every process, so that nobody can choose ids that collide.
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
-
-/// Where so many bytes begin in a block that has room for them.
-fn place_in(block: &String, bytes: usize) -> Option<u16> {
-    let at = u16::try_from(block.len()).ok()?;
-    (block.capacity() - block.len() >= bytes).then_some(at)
-}
-
-/// What an allocator that keeps four sizes to a doubling, as jemalloc does, gives for so many bytes (its size classes,
-/// jemalloc(3)): asking for less would waste the rest.
-fn allocated_bytes(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(1);
-    bytes.next_multiple_of(step)
-}
 
 fn retry_hash(sender: u32, client_msg_id: &str) -> u64 {
     xxh3_64_with_seed(client_msg_id.as_bytes(), *SEED ^ u64::from(sender))
