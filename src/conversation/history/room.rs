@@ -4,9 +4,9 @@
 /// copies rows eight times over their life, 67 instructions a message; texts are never copied.
 pub(super) const GROWTH: usize = 8;
 /// A block is made about so large at least and at most, but a longer message gets a block of its own. A page of fifty
-/// messages of 200 bytes lies in two or three of the largest.
+/// messages of 200 bytes lies in one or two of the largest.
 const BLOCK_BYTES_MIN: usize = 256;
-const BLOCK_BYTES_MAX: usize = 10 << 10;
+const BLOCK_BYTES_MAX: usize = 16 << 10;
 /// Fewest rows that room is made for.
 const ROWS_MIN: usize = 4;
 
@@ -59,7 +59,7 @@ mod tests {
             (0, 200, 224, 1),
             (0, 100, 320, 3),
             (8_000, 200, 1_024, 5),
-            (1 << 20, 200, 10_240, 51),
+            (1 << 20, 200, 16_384, 81),
             (1 << 20, 60_000, 65_536, 1),
         ] {
             assert_eq!(block_bytes(text_bytes, bytes), made, "{bytes} behind {text_bytes}");
