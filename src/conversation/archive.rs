@@ -209,8 +209,17 @@ impl Archive {
         if !tail.is_empty() {
             tell(&state);
         }
-        self.tail().remove(&hash);
+        self.drop_tail_of(hash);
         Ok(Some(Resident::loaded(state, before)))
+    }
+
+    fn drop_tail_of(&self, hash: u128) {
+        let mut tail = self.tail();
+        let was_last = tail.remove(&hash).is_some() && tail.is_empty();
+        if was_last {
+            // With its empty slots: as many as the conversations that a start found in the log.
+            *tail = Tail::new();
+        }
     }
 
     /// What the packs have of a conversation, without the tail.

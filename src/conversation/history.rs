@@ -16,20 +16,13 @@ use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::old_retries::OldRetries;
+use self::room::{GROWTH, block_bytes, place_in, rows_with_room};
 use super::old::{Missing, Old};
 use super::retention;
 use crate::message::Placed;
 
 mod old_retries;
-
-/// Room is made for this part of what is there already, so that slack stays near an eighth. Growing
-/// copies rows eight times over their life, 67 instructions a message; texts are never copied.
-const GROWTH: usize = 8;
-/// A block is not smaller and not larger than this, but a longer message gets a block of its own.
-const BLOCK_BYTES_MIN: usize = 256;
-const BLOCK_BYTES_MAX: usize = 16 << 10;
-/// Fewest rows that room is made for.
-const ROWS_MIN: usize = 4;
+mod room;
 
 /// How much of a long conversation stays in memory, and how long a retry is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,23 +62,38 @@ pub(crate) struct Mark {
 /// One message without its texts.
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    timestamp_ns: u64,
+    /// High and low half: one number would be aligned to eight bytes, and the row four bytes longer.
+    timestamp: [u32; 2],
     block: u32,
     msg_bytes: u32,
     extra_bytes: u32,
     /// Participant number of the sender.
     sender: u32,
-    /// The recall that took it back; 0 for none.
-    recall_index: u32,
     /// Where its texts begin in the block: nothing begins further behind.
     at: u16,
     client_msg_id_bytes: u8,
-    /// Whether `msg` and `extra` were overwritten.
-    erased: bool,
+    /// [`RECALLED`] and [`ERASED`].
+    flags: u8,
 }
 
+/// A recall took the message back; which one, [`History::recall_of`] finds.
+const RECALLED: u8 = 1;
+/// `msg` and `extra` were overwritten.
+const ERASED: u8 = 2;
+
 // Most of what a message takes beside its texts.
-const _: () = assert!(size_of::<Row>() == 32);
+const _: () = assert!(size_of::<Row>() == 28);
+
+impl Row {
+    fn timestamp_ns(&self) -> u64 {
+        let [high, low] = self.timestamp;
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    fn is_erased(&self) -> bool {
+        self.flags & ERASED != 0
+    }
+}
 
 /// One message as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +115,7 @@ pub(crate) struct Stored<'a> {
 pub(crate) struct Part<'a> {
     first: u32,
     rows: &'a [Row],
+    history: &'a History,
     /// All of their texts, and what stands between them.
     pub(crate) text: &'a str,
 }
@@ -120,15 +129,15 @@ impl Part<'_> {
             let msg_from = u32::from(row.at) - begin;
             let extra_from = msg_from + row.msg_bytes;
             let placed = Placed {
-                timestamp_ns: row.timestamp_ns,
+                timestamp_ns: row.timestamp_ns(),
                 msg_index,
-                recall_index: row.recall_index,
+                recall_index: self.history.recall_of_row(msg_index, row),
                 sender: row.sender,
                 msg_from,
                 extra_from,
                 to: extra_from + row.extra_bytes,
             };
-            (placed, row.erased)
+            (placed, row.is_erased())
         })
     }
 }
@@ -200,7 +209,7 @@ impl History {
 
     /// When the newest message was sent, in memory or not.
     pub(crate) fn newest_message_ns(&self) -> Option<u64> {
-        let in_memory = self.rows.last().map(|row| row.timestamp_ns);
+        let in_memory = self.rows.last().map(Row::timestamp_ns);
         in_memory.or_else(|| self.marks.last().map(|mark| mark.timestamp_ns))
     }
 
@@ -242,15 +251,14 @@ impl History {
         let (block, at) = self.store(&parts);
         self.make_room_for_a_row();
         self.rows.push(Row {
-            timestamp_ns: message.timestamp_ns,
+            timestamp: [(message.timestamp_ns >> 32) as u32, message.timestamp_ns as u32],
             block,
             at,
             msg_bytes: message.msg.len() as u32,
             extra_bytes: message.extra.len() as u32,
             sender: message.sender,
-            recall_index: 0,
             client_msg_id_bytes: message.client_msg_id.len() as u8,
-            erased: message.erased,
+            flags: if message.erased { ERASED } else { 0 },
         });
     }
 
@@ -258,8 +266,7 @@ impl History {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let place = self.blocks.back().and_then(|block| place_in(block, bytes));
         let at = place.unwrap_or_else(|| {
-            let grown = (self.text_bytes / GROWTH).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
-            self.blocks.push_back(String::with_capacity(allocated_bytes(grown).max(bytes)));
+            self.blocks.push_back(String::with_capacity(block_bytes(self.text_bytes, bytes)));
             0
         });
         let number = self.blocks.len() - 1;
@@ -271,8 +278,7 @@ impl History {
 
     fn make_room_for_a_row(&mut self) {
         if self.rows.len() == self.rows.capacity() {
-            let grown = self.rows.len() + (self.rows.len() / GROWTH).max(ROWS_MIN);
-            let grown = allocated_bytes(grown * size_of::<Row>()) / size_of::<Row>();
+            let grown = rows_with_room(self.rows.len(), size_of::<Row>());
             self.rows.reserve_exact(grown - self.rows.len());
         }
     }
@@ -285,7 +291,7 @@ impl History {
         let place = self.recalled.partition_point(|recall| self.message_of(*recall) < msg_index);
         self.recalled.insert(place, recall_index);
         if let Some(row) = self.row_mut(msg_index) {
-            row.recall_index = recall_index;
+            row.flags |= RECALLED;
         }
     }
 
@@ -311,9 +317,9 @@ impl History {
         if let Some(pair) = self.recalled.windows(2).find(same) {
             return Err(recalls[pair[0] as usize - 1]);
         }
-        for (msg_index, recall_index) in messages.iter().zip(first..) {
+        for msg_index in messages {
             if let Some(row) = self.row_mut(*msg_index) {
-                row.recall_index = recall_index;
+                row.flags |= RECALLED;
             }
         }
         Ok(())
@@ -327,6 +333,11 @@ impl History {
     pub(crate) fn recall_of(&self, msg_index: u32) -> u32 {
         let found = self.recalled.binary_search_by_key(&msg_index, |recall| self.message_of(*recall));
         found.map_or(0, |place| self.recalled[place])
+    }
+
+    /// The same of a message in memory, without a search where there is nothing to find.
+    fn recall_of_row(&self, msg_index: u32, row: &Row) -> u32 {
+        if row.flags & RECALLED != 0 { self.recall_of(msg_index) } else { 0 }
     }
 
     /// How many messages behind this one were recalled.
@@ -351,18 +362,18 @@ impl History {
     /// The message with this index, if it is in memory.
     pub(crate) fn message(&self, msg_index: u32) -> Option<Stored<'_>> {
         let row = self.row(msg_index)?;
-        let (msg, extra) = match row.erased {
+        let (msg, extra) = match row.is_erased() {
             true => ("", ""),
             false => (self.text(row, 0, row.msg_bytes), self.text(row, row.msg_bytes, row.extra_bytes)),
         };
         Some(Stored {
             sender: row.sender,
-            timestamp_ns: row.timestamp_ns,
-            recall_index: row.recall_index,
+            timestamp_ns: row.timestamp_ns(),
+            recall_index: self.recall_of_row(msg_index, row),
             client_msg_id: self.client_msg_id(row),
             msg,
             extra,
-            erased: row.erased,
+            erased: row.is_erased(),
         })
     }
 
@@ -381,7 +392,7 @@ impl History {
         let rows = &self.rows[from..from + (last + 1 - first) as usize];
         let mut msg_index = first;
         rows.chunk_by(|row, next| row.block == next.block).map(move |rows| {
-            let part = Part { first: msg_index, rows, text: self.text_around(rows) };
+            let part = Part { first: msg_index, rows, history: self, text: self.text_around(rows) };
             msg_index += rows.len() as u32;
             part
         })
@@ -415,10 +426,10 @@ impl History {
     fn erase(&mut self, msg_index: u32) {
         // What is not in memory has no text to overwrite.
         let Some(row) = self.row_mut(msg_index) else { return };
-        if row.erased {
+        if row.is_erased() {
             return;
         }
-        row.erased = true;
+        row.flags |= ERASED;
         let (from, block) = (usize::from(row.at), row.block);
         let to = from + (row.msg_bytes + row.extra_bytes) as usize;
         // As long as what it replaces, so that it takes the same place in memory.
@@ -518,9 +529,9 @@ impl History {
         let is_before = |mark: &Mark| mark.msg_index < self.kept_from || mark.timestamp_ns < cutoff_ns;
         let next = self.marks.partition_point(is_before);
         let Some(mark) = self.marks.get(next) else {
-            let first = self.rows.partition_point(|row| row.timestamp_ns < cutoff_ns);
+            let first = self.rows.partition_point(|row| row.timestamp_ns() < cutoff_ns);
             let first = (self.before + first as u32 + 1).max(self.kept_from).min(newest + 1);
-            return Ok((first, self.row(first).map(|row| row.timestamp_ns)));
+            return Ok((first, self.row(first).map(Row::timestamp_ns)));
         };
         let behind = next.checked_sub(1).map_or(0, |at| self.marks[at].msg_index);
         let span = self.kept_from.max(behind + 1)..=mark.msg_index;
@@ -579,7 +590,7 @@ impl History {
         self.remember_old_retries(rows);
         for part in self.rows[..rows].chunks(MARK_MESSAGES) {
             let (last, before) = (part[part.len() - 1], self.before + part.len() as u32);
-            self.marks.push(Mark { msg_index: before, timestamp_ns: last.timestamp_ns });
+            self.marks.push(Mark { msg_index: before, timestamp_ns: last.timestamp_ns() });
             self.before = before;
         }
         self.rows.drain(..rows);
@@ -607,14 +618,14 @@ impl History {
     /// Notes the ids of the oldest rows, which are about to go, and forgets what is too old by now.
     fn remember_old_retries(&mut self, rows: usize) {
         let newest = self.newest_message();
-        let now_ns = self.rows.last().map_or(0, |row| row.timestamp_ns);
+        let now_ns = self.rows.last().map_or(0, Row::timestamp_ns);
         let is_remembered = |index, ns| is_remembered(&self.options, newest, now_ns, index, ns);
         let forgotten = self.marks.partition_point(|mark| !is_remembered(mark.msg_index, mark.timestamp_ns));
         if let Some(mark) = forgotten.checked_sub(1) {
             self.old_retries.forget_through(self.marks[mark].msg_index);
         }
         for (row, msg_index) in self.rows[..rows].iter().zip(self.before + 1..) {
-            if row.client_msg_id_bytes > 0 && is_remembered(msg_index, row.timestamp_ns) {
+            if row.client_msg_id_bytes > 0 && is_remembered(msg_index, row.timestamp_ns()) {
                 self.old_retries.add(retry_hash(row.sender, self.client_msg_id(row)), msg_index);
             }
         }
@@ -635,19 +646,6 @@ pub(crate) fn is_remembered(
 
 /// New in every process, so that nobody can choose ids that collide.
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
-
-/// Where so many bytes begin in a block that has room for them.
-fn place_in(block: &String, bytes: usize) -> Option<u16> {
-    let at = u16::try_from(block.len()).ok()?;
-    (block.capacity() - block.len() >= bytes).then_some(at)
-}
-
-/// What an allocator that keeps four sizes to a doubling, as jemalloc does, gives for so many bytes (its size classes,
-/// jemalloc(3)): asking for less would waste the rest.
-fn allocated_bytes(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(1);
-    bytes.next_multiple_of(step)
-}
 
 fn retry_hash(sender: u32, client_msg_id: &str) -> u64 {
     xxh3_64_with_seed(client_msg_id.as_bytes(), *SEED ^ u64::from(sender))

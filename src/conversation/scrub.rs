@@ -116,8 +116,17 @@ impl Scrub {
 struct Life {
     scrubber: Scrubber,
     bell: Arc<Bell>,
-    /// File and offset of what was told already.
-    reported: HashSet<(PathBuf, u64)>,
+    /// What was told already.
+    reported: HashSet<Finding>,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Finding {
+    file: PathBuf,
+    offset: u64,
+    /// Bad, as opposed to: cannot be read this time. What turns out to be bad later is another finding.
+    is_damage: bool,
 }
 
 impl Life {
@@ -167,7 +176,7 @@ impl Life {
         }
         match checked {
             Err(_) if !self.is_current(pack) => return Ok(()),
-            Err(why) => self.report_file(&why),
+            Err(why) => self.report_file(pack, &why),
             Ok(()) => {}
         }
         for (entry, chunk) in pack.chunks_in_order() {
@@ -195,10 +204,10 @@ impl Life {
             // Cut meanwhile.
             Err(_) if !self.scrubber.log.segments().contains(segment) => {}
             Err(why) => {
-                let offset = if let wal::Error::Corrupt { offset, .. } = &why { *offset } else { 0 };
-                if self.is_news(segment.path.clone(), offset) {
+                let place = if let wal::Error::Corrupt { offset, .. } = &why { Some(*offset) } else { None };
+                self.report(Finding::new(segment.path.clone(), place.unwrap_or(0), place.is_some()), || {
                     error!(%why, "the scrub found a damaged segment of the log; a checkpoint makes it unneeded");
-                }
+                });
             }
             Ok(()) => {}
         }
@@ -209,46 +218,61 @@ impl Life {
         self.scrubber.publisher.archive().packs().iter().any(|current| Arc::ptr_eq(current, pack))
     }
 
-    fn report_file(&mut self, why: &snapshot::Error) {
-        let (path, offset) = why.place().map_or_else(Default::default, |(path, at)| (path.to_owned(), at));
-        if self.is_news(path, offset) {
+    fn report_file(&mut self, pack: &PackReader, why: &snapshot::Error) {
+        let (file, offset) = why.place().unwrap_or((pack.path(), 0));
+        self.report(Finding::new(file.to_owned(), offset, why.place().is_some()), || {
             error!(%why, "the scrub found a damaged pack: the next start will pass it over; compact, and it is written anew");
-        }
+        });
     }
 
     /// A chunk that is bad, or cannot be read this time.
     fn report_chunk(&mut self, pack: &PackReader, entry: &IndexEntry, why: &snapshot::Error) {
-        if !self.is_news(pack.path().to_owned(), entry.offset) {
-            return;
-        }
-        let names: Vec<_> =
-            self.scrubber.publisher.archive().under(entry.key_hash).keys.into_iter().collect();
-        for conversation in &names {
-            // What cannot be read this time may be readable when it is needed.
-            let refused = why.place().is_some() && self.scrubber.directory.refuse_cold(conversation);
-            error!(file = %pack.path().display(), offset = entry.offset, %conversation, refused, %why, "the scrub found a damaged chunk");
-        }
-        if names.is_empty() {
-            error!(file = %pack.path().display(), offset = entry.offset, %why, "the scrub found a damaged chunk that names no conversation");
-        }
+        let finding = Finding::new(pack.path().to_owned(), entry.offset, why.place().is_some());
+        let (publisher, directory) = (self.scrubber.publisher.clone(), self.scrubber.directory.clone());
+        self.report(finding.clone(), || tell_chunk(&finding, entry, why, &publisher, &directory));
     }
 
-    /// Whether it was not reported before; counted then.
-    fn is_news(&mut self, file: PathBuf, offset: u64) -> bool {
-        let is_news = self.reported.len() < REPORTED_MAX && self.reported.insert((file, offset));
-        if is_news {
+    /// Tells what was not told before, and counts it then: whoever sees it counted finds it told, and what it costs done.
+    fn report(&mut self, finding: Finding, tell: impl FnOnce()) {
+        if self.reported.len() < REPORTED_MAX && self.reported.insert(finding) {
+            tell();
             self.scrubber.metrics.scrub_damaged.inc();
         }
-        is_news
     }
 
     fn forget_what_is_gone(&mut self) {
         let packs = self.scrubber.publisher.archive().packs();
         let segments = self.scrubber.log.segments();
-        self.reported.retain(|(file, _)| {
+        self.reported.retain(|Finding { file, .. }| {
             packs.iter().any(|pack| pack.path() == file)
                 || segments.iter().any(|segment| segment.path == *file)
         });
+    }
+}
+
+impl Finding {
+    fn new(file: PathBuf, offset: u64, is_damage: bool) -> Self {
+        Self { file, offset, is_damage }
+    }
+}
+
+/// Names the conversations of a chunk, and refuses them if it is bad.
+fn tell_chunk(
+    finding: &Finding,
+    entry: &IndexEntry,
+    why: &snapshot::Error,
+    publisher: &Publisher,
+    directory: &Directory,
+) {
+    let (file, offset) = (finding.file.display(), finding.offset);
+    let names = publisher.archive().under(entry.key_hash).keys;
+    for conversation in &names {
+        // What cannot be read this time may be readable when it is needed.
+        let refused = finding.is_damage && directory.refuse_cold(conversation);
+        error!(%file, offset, %conversation, refused, %why, "the scrub found a damaged chunk");
+    }
+    if names.is_empty() {
+        error!(%file, offset, %why, "the scrub found a damaged chunk that names no conversation");
     }
 }
 

@@ -340,6 +340,10 @@ impl Inboxes {
             closed.extend(keys.map(|keys| (inbox.clone(), keys)));
             stays
         });
+        if !closed.is_empty() && self.by_user.len() < self.by_user.capacity() / 4 {
+            // Empty slots cost as much as full ones.
+            self.by_user.shrink_to_fit();
+        }
         closed
     }
 

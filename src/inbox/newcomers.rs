@@ -57,10 +57,15 @@ impl Newcomers {
 
     /// The packs have every conversation that was noted up to `sealed`, but those in `failed`.
     pub fn forget(&self, sealed: Generation, failed: &BTreeSet<ConversationKey>) {
-        self.lock().by_user.retain(|_, entries| {
+        let by_user = &mut self.lock().by_user;
+        by_user.retain(|_, entries| {
             entries.retain(|key, generation| *generation > sealed || failed.contains(&**key));
             !entries.is_empty()
         });
+        // Empty slots cost as much as full ones: 65 bytes for everybody who came since the last checkpoint.
+        if by_user.len() < by_user.capacity() / 4 {
+            by_user.shrink_to_fit();
+        }
     }
 }
 
@@ -91,6 +96,20 @@ mod tests {
         newcomers.forget(sealed, &BTreeSet::new());
         assert_eq!(newcomers.of(&alice), []);
         assert!(newcomers.lock().by_user.is_empty());
+    }
+
+    #[test]
+    fn those_who_are_forgotten_leave_no_empty_slots_behind() {
+        let newcomers = Newcomers::default();
+        for number in 0..1_000 {
+            let name = format!("user-{number}");
+            newcomers.note([&user(&name)], &pair(&name, "bob"));
+        }
+        let sealed = newcomers.seal();
+        newcomers.note([&user("late")], &pair("late", "bob"));
+        newcomers.forget(sealed, &BTreeSet::new());
+        let by_user = &newcomers.lock().by_user;
+        assert!(by_user.len() == 1 && by_user.capacity() < 10, "{}", by_user.capacity());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Damage: a torn end is cut, everything else is reported with its place and never passed over.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -35,10 +36,12 @@ fn try_find(directory: &Path, text: &str) -> Option<(PathBuf, usize)> {
     })
 }
 
+/// In place, as bits rot: a running server never sees the file shorter than it is.
 fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).expect("a readable file");
-    bytes[at] ^= 0x10;
-    fs::write(path, bytes).expect("a writable file");
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).expect("a file");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at as u64).expect("a readable file");
+    file.write_all_at(&[byte[0] ^ 0x10], at as u64).expect("a writable file");
 }
 
 /// Every file below a directory with its bytes.

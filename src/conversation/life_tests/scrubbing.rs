@@ -1,6 +1,7 @@
 //! Scrubbing: what rots on the disk is known before somebody needs it, and costs nobody else anything.
 
 use super::*;
+use crate::disk::Operation;
 
 /// All the time, as fast as it goes.
 fn always() -> Options {
@@ -80,6 +81,22 @@ async fn rot_in_an_index_and_in_a_closed_segment_is_told() {
     scrubbed(&life).await;
     assert_eq!((life.metrics.scrub_damaged.get(), life.directory().refused()), (2, 0));
     assert_eq!(life.texts("alice", &to("struck")).await, ["the needle"]);
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_read_once_is_refused_when_it_turns_out_to_be_bad() {
+    let (disk, file, at) = with_a_needle().await;
+    let life = begin(&disk, always());
+    disk.fail_always(Operation::Read, std::io::ErrorKind::Other);
+    scrubbed(&life).await;
+    assert!(life.metrics.scrub_damaged.get() > 0);
+    assert_eq!(life.directory().refused(), 0, "it may be readable when it is needed");
+    disk.heal();
+    disk.flip(&file, at, 1);
+    scrubbed(&life).await;
+    assert_eq!(life.directory().refused(), 1);
+    assert_eq!(life.pull("alice", &to("struck")).await.map(drop), Err(Rejection::Quarantined));
     life.stop().await;
 }
 
