@@ -361,7 +361,8 @@ impl State {
         if first > last {
             return Ok(());
         }
-        page.reserve((last + 1 - first) as usize);
+        let text_bytes = self.history.parts(first, last).map(|part| part.text.len()).sum();
+        page.reserve((last + 1 - first) as usize, text_bytes);
         // Mostly few people talk, and often one of them for a while.
         let mut known = None;
         for part in self.history.parts(first, last) {

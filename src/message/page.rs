@@ -65,9 +65,10 @@ impl Page {
         Self { max_msg_index, max_recall_index, min_msg_index, ..Self::default() }
     }
 
-    /// Makes room for so many messages.
-    pub(crate) fn reserve(&mut self, messages: usize) {
+    /// Makes room for so many messages with so many bytes of text together.
+    pub(crate) fn reserve(&mut self, messages: usize, text_bytes: usize) {
         self.rows.reserve(messages);
+        self.text.reserve(text_bytes);
     }
 
     /// Adds a message behind the ones already there.
