@@ -310,7 +310,8 @@ pub(super) struct ServeFlags {
     /// Most open connections; further ones wait [default: 10000]
     #[arg(long, value_name = "N")]
     connections: Option<String>,
-    /// Threads that serve connections and conversations [default: one less than cores, at least 1]
+    /// Threads that serve connections and conversations; one or two also write the log [default: one less than cores,
+    /// at least 1]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
     /// A page origin whose browsers may open streams, or *; may be repeated [default: the server's own host]

@@ -2,7 +2,7 @@
 //!
 //! The committer hands over whole batches; one task completes them in the order of the log: first
 //! the durable heads move and pages with a recalled text are forgotten, then waiting pulls wake, then the
-//! replies go out. Where one thread serves everything, the same task commits. Else one wake-up per batch
+//! replies go out. Where few threads serve everything, the same task commits. Else one wake-up per batch
 //! crosses from the committer's thread; the replies then wake connections from inside the runtime.
 
 use std::sync::Arc;

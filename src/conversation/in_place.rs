@@ -1,7 +1,7 @@
-//! Committing in place: where one thread serves everything, it also writes the log.
+//! Committing in place: where few threads serve everything, they also write the log.
 //!
 //! Between two threads a commit costs two wake-ups, which take as long as half of a quick disk's sync; and what is
-//! appended while one thread syncs is too little to be worth the next sync. So the thread that serves commits at the end of
+//! appended while one thread syncs is too little to be worth the next sync. So a thread that serves commits at the end of
 //! a turn of the runtime, when everybody who was ready has appended, as single-threaded servers do. Promises that a
 //! turn that waits for company ends soon. Whether the disk is quick enough for it is the log's business.
 

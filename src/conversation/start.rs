@@ -40,7 +40,7 @@ pub struct Options {
     pub admission: admission::Options,
     /// The log's own.
     pub log: wal::Options,
-    /// Whether the runtime's thread commits while the disk is quick. Right where it is the only one.
+    /// Whether a thread of the runtime commits while the disk is quick. Right where there are few of them.
     pub commits_in_place: bool,
     /// When to take a checkpoint.
     pub checkpoint: checkpoint::Options,
