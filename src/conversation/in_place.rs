@@ -45,11 +45,22 @@ pub(super) struct Volunteer {
     offer: Offer,
     /// How many records the last batch had that was committed in place.
     expected: u64,
+    /// Whether the batch that was just committed had one record.
+    was_alone: bool,
+}
+
+/// However the task ends, what is appended then is not left to it.
+impl Drop for Volunteer {
+    fn drop(&mut self) {
+        if let Some(log) = self.log() {
+            log.retire_volunteer();
+        }
+    }
 }
 
 impl Volunteer {
     pub(super) fn new(offer: Offer) -> Self {
-        Self { offer, expected: 0 }
+        Self { offer, expected: 0, was_alone: false }
     }
 
     /// Until something waits that is to be committed in place.
@@ -59,8 +70,9 @@ impl Volunteer {
 
     /// After an answer to the only caller: stays awake for a moment, because the next request is likely to come at once.
     /// Where more are served somebody is always ready, and where nobody is the thread sleeps.
-    pub(super) async fn look_out(&self) {
-        let Some(log) = self.log().filter(|_| self.expected == 1) else {
+    pub(super) async fn look_out(&mut self) {
+        let was_alone = std::mem::take(&mut self.was_alone);
+        let Some(log) = self.log().filter(|_| was_alone) else {
             return;
         };
         let (began, appended) = (Instant::now(), log.appended_lsn());
@@ -79,6 +91,7 @@ impl Volunteer {
             return;
         };
         self.expected = gather(&log, self.expected).await;
+        self.was_alone = self.expected == 1;
         log.commit_in_place();
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct Committer<T> {
     tickets: Vec<(Lsn, T)>,
     records: usize,
     payload_bytes: usize,
-    /// How many batches in a row took no longer than [`QUICK`].
+    /// How many batches with records in a row took no longer than [`QUICK`].
     quick_batches: u32,
     /// When the oldest write that is not yet durable was made.
     dirty_since: Option<Instant>,
@@ -108,12 +108,14 @@ impl<T> Committer<T> {
             self.shared.give_turn_to_thread();
             return Ok(());
         }
-        let had_deadline = self.deadline().is_some();
+        let before = self.deadline();
         self.commit_taken(taken)?;
+        // The thread sleeps until what was due before.
+        if self.deadline().is_some_and(|due| before.is_none_or(|before| due < before)) {
+            self.shared.reset_clock();
+        }
         if !self.is_quick() {
             self.shared.give_turn_to_thread();
-        } else if !had_deadline && self.deadline().is_some() {
-            self.shared.reset_clock();
         }
         Ok(())
     }
@@ -231,7 +233,10 @@ impl<T> Committer<T> {
         let began = Instant::now();
         self.writer.write()?;
         let sync = self.sync_batch()?;
-        self.quick_batches = if began.elapsed() <= QUICK { self.quick_batches.saturating_add(1) } else { 0 };
+        if self.records > 0 {
+            self.quick_batches =
+                if began.elapsed() <= QUICK { self.quick_batches.saturating_add(1) } else { 0 };
+        }
         let last_lsn = self.writer.last_lsn();
         let on_disk = (!self.writer.is_dirty()).then_some(last_lsn);
         let records = std::mem::take(&mut self.records);
@@ -245,6 +250,10 @@ impl<T> Committer<T> {
 
     fn sync_batch(&mut self) -> Result<Option<Duration>, Error> {
         if self.records == 0 {
+            // While it waited nothing could be sealed.
+            if self.seal_at.is_none() && self.writer.wants_seal() {
+                self.seal_at = Some(Instant::now() + self.shared.options.seal_after);
+            }
             return Ok(None);
         }
         let before = Instant::now();

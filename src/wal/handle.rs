@@ -98,6 +98,11 @@ impl<T: Send + 'static> Wal<T> {
         self.shared.volunteer(bell);
     }
 
+    /// Takes the offer back: the log's thread commits everything from now on.
+    pub fn retire_volunteer(&self) {
+        self.shared.retire_volunteer();
+    }
+
     /// Commits what waits, as the log's thread would: writes it, syncs it as the mode says, and calls the sink, all on
     /// the caller's thread. Does nothing when the thread is at it already; what it should do is left to it: slow disks,
     /// new segments, the end.
@@ -127,6 +132,12 @@ impl<T: Send + 'static> Wal<T> {
     /// The newest record whose ticket may be out: durable as the mode says.
     pub fn durable_lsn(&self) -> Lsn {
         self.shared.durable_lsn()
+    }
+
+    /// The newest record that is known to be on the disk, whatever the mode.
+    #[cfg(test)]
+    pub(super) fn on_disk_lsn(&self) -> Lsn {
+        self.shared.on_disk_lsn()
     }
 
     /// The newest record that was accepted.

@@ -79,7 +79,8 @@ impl<T> Seat<T> {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| committer.commit_in_place()));
         if let Err(failure) = outcome.unwrap_or(Err(Error::Panicked)) {
-            inner.failure = Some(failure);
+            // The first is the cause; a call that comes before the thread has ended only hears that it failed.
+            inner.failure.get_or_insert(failure);
             self.shared.fail();
         }
     }

@@ -128,6 +128,7 @@ struct Queue<T> {
     /// No more appends; the committer is to finish (close) or to leave everything (abandon).
     ending: Option<End>,
     turn: Turn,
+    has_volunteer: bool,
     committer_sleeps: bool,
     /// Whether the committer's thread may sleep for another time than it knows.
     clock_changed: bool,
@@ -215,6 +216,7 @@ impl<T> Shared<T> {
             state: State::Writable,
             ending: None,
             turn: Turn::Thread,
+            has_volunteer: false,
             committer_sleeps: false,
             clock_changed: false,
             on_disk: last_lsn,
@@ -358,6 +360,11 @@ impl<T> Shared<T> {
 
     pub(super) fn durable_lsn(&self) -> Lsn {
         Lsn(self.durable_lsn.load(Ordering::Acquire))
+    }
+
+    #[cfg(test)]
+    pub(super) fn on_disk_lsn(&self) -> Lsn {
+        self.queue().on_disk
     }
 
     pub(super) fn appended_lsn(&self) -> Lsn {

@@ -33,6 +33,13 @@ impl<T> Shared<T> {
     /// Takes note of the only volunteer there will be.
     pub(in crate::wal) fn volunteer(&self, bell: Bell) {
         let _ = self.bell.set(bell);
+        self.queue().has_volunteer = true;
+    }
+
+    /// The volunteer does not come any more.
+    pub(in crate::wal) fn retire_volunteer(&self) {
+        self.queue().has_volunteer = false;
+        self.give_turn_to_thread();
     }
 
     /// Tells whoever's turn it is. Both ways cost a system call, so only who sleeps is woken.
@@ -57,10 +64,10 @@ impl<T> Shared<T> {
 
     /// Leaves what waits, and what comes, to the volunteer, if there is one.
     pub(in crate::wal) fn give_turn_to_volunteer(&self) {
-        if self.bell.get().is_none() {
+        let mut queue = self.queue();
+        if !queue.has_volunteer {
             return;
         }
-        let mut queue = self.queue();
         queue.turn = Turn::Volunteer { rung: false };
         if !queue.waiting.is_empty() {
             self.announce(queue);

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::disk::Operation;
@@ -99,27 +99,59 @@ fn where_nobody_volunteers_the_thread_commits_everything() {
     }
 }
 
+/// Where the last frame of the first segment begins.
+fn last_frame(disk: &Simulated) -> usize {
+    let bytes = disk.bytes(&segment_path(1)).unwrap();
+    let (words, _) = bytes.as_chunks::<8>();
+    8 * words.iter().rposition(|word| word[..4] == frame::MAGIC).unwrap()
+}
+
+/// What its header says it is.
+fn last_kind(disk: &Simulated) -> u8 {
+    disk.bytes(&segment_path(1)).unwrap()[last_frame(disk) + 20]
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+/// Commits in place, and makes it last so long that nobody calls it quick.
+fn commit_slowly(disk: &Simulated, log: &Wal<u64>) {
+    let before = last_frame(disk);
+    disk.pause_syncs();
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.commit_in_place());
+        wait_until(|| last_frame(disk) > before);
+        let began = Instant::now();
+        wait_until(|| began.elapsed() > Duration::from_millis(5));
+        disk.resume_syncs();
+    });
+}
+
 #[test]
 fn a_slow_batch_gives_the_turn_back_to_the_thread() {
     let disk = disk();
     let running = run(&disk, small());
     running.append_until_called();
-    disk.pause_syncs();
-    let before = disk.count(Operation::Write);
-    std::thread::scope(|scope| {
-        scope.spawn(|| running.log.commit_in_place());
-        while disk.count(Operation::Write) == before {
-            std::thread::yield_now();
-        }
-        // So long that nobody calls it quick.
-        let began = std::time::Instant::now();
-        while began.elapsed() < Duration::from_millis(5) {
-            std::thread::yield_now();
-        }
-        disk.resume_syncs();
-    });
+    commit_slowly(&disk, &running.log);
     running.log.append(1, vec![1], 1000).unwrap();
     while !matches!(running.next(), Told::Out(1000, thread) if thread != std::thread::current().id()) {}
+}
+
+#[test]
+fn a_volunteer_that_leaves_leaves_nothing_behind() {
+    let running = run(&disk(), small());
+    let left = running.append_until_called();
+    running.log.retire_volunteer();
+    assert!(matches!(running.next(), Told::Out(ticket, _) if ticket == left));
+    for ticket in left + 1..left + 50 {
+        running.log.append(1, vec![1], ticket).unwrap();
+        assert!(matches!(running.next(), Told::Out(out, _) if out == ticket));
+    }
 }
 
 #[test]
@@ -157,6 +189,8 @@ fn a_failed_sync_in_place_is_told_once_and_on_the_logs_own_thread() {
     let running = run(&disk, small());
     let left = running.append_until_called();
     disk.fail_always(Operation::Sync, ErrorKind::Other);
+    running.log.commit_in_place();
+    // Before the thread has looked, perhaps: it tells the first cause all the same.
     running.log.commit_in_place();
     assert_eq!(running.log.state(), State::Failed, "whoever committed must know at once");
     let error = running.failures.recv_timeout(PATIENCE).unwrap();
@@ -216,17 +250,30 @@ fn whoever_waits_for_the_disk_does_not_wait_for_the_volunteer() {
 }
 
 #[test]
-fn what_was_written_in_place_is_synced_and_sealed_in_time() {
+fn what_was_written_in_place_is_synced_within_the_interval_each_time() {
     let sync = SyncMode::Interval(Duration::from_millis(1));
     let disk = disk();
-    let running = run(&disk, Options { sync, seal_after: Duration::from_millis(1), ..small() });
-    let left = running.append_until_called();
-    running.log.commit_in_place();
-    let sealed = 4096 + 40 * left as usize;
-    while disk.bytes(&segment_path(1)).is_ok_and(|bytes| bytes[sealed..sealed + 4] != frame::MAGIC) {
-        std::thread::yield_now();
+    let running = run(&disk, Options { sync, seal_after: 2 * PATIENCE, ..small() });
+    for round in 0..5 {
+        let left = running.append_until_called();
+        running.log.commit_in_place();
+        wait_until(|| running.log.on_disk_lsn() == running.log.appended_lsn());
+        assert!(running.out().contains(&left), "{round}");
     }
-    assert_eq!(read(&disk.crash()).unwrap().1.len() as u64, left);
+}
+
+#[test]
+fn what_was_committed_in_place_is_sealed_in_time_however_long_it_took() {
+    for is_slow in [false, true] {
+        let disk = disk();
+        let running = run(&disk, Options { seal_after: Duration::from_millis(1), ..small() });
+        running.append_until_called();
+        match is_slow {
+            true => commit_slowly(&disk, &running.log),
+            false => running.log.commit_in_place(),
+        }
+        wait_until(|| last_kind(&disk) == frame::SEAL);
+    }
 }
 
 #[test]
