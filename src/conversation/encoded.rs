@@ -28,10 +28,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Two thousand full pages of 200-byte messages. Whoever opens a conversation again does so soon, and each of these
+    /// Six thousand full pages of 200-byte messages. Whoever opens a conversation again does so soon, and each of these
     /// bytes is in memory as a text already: so there are few of them beside what conversations take.
     fn default() -> Self {
-        Self { bytes_max: 32 << 20 }
+        Self { bytes_max: 128 << 20 }
     }
 }
 

@@ -14,8 +14,10 @@ use super::Error;
 use super::queue::Shared;
 use crate::disk::{Disk, File};
 
-/// How much is written and synced at once: the log's own syncs wait for no more than this.
+/// How much is written and synced at once while the start waits for it.
 const SLICE_BYTES: usize = 256 << 10;
+/// The same beside the log, whose own syncs wait for no more than this: it takes little longer than one of them.
+const SMALL_SLICE_BYTES: usize = 64 << 10;
 /// After each slice the disk is left alone so many times as long as the slice took: while nobody waits for the
 /// spare, a fifth of the disk's time is enough for it.
 const REST_FACTOR: u32 = 4;
@@ -30,17 +32,23 @@ pub(super) struct Spare {
 /// Called between two slices with the time for which the disk should be left alone.
 pub(super) type Rest<'a> = &'a dyn Fn(Duration);
 
+/// How a spare is written.
+struct Pace<'a> {
+    slice_bytes: usize,
+    rest: Rest<'a>,
+}
+
 /// Makes a spare, or `None` when `stop` was set meanwhile. Leaves no file behind otherwise.
-pub(super) fn make(
+fn make(
     disk: &dyn Disk,
     path: &Path,
     bytes: u64,
     stop: &AtomicBool,
-    rest: Rest<'_>,
+    pace: &Pace<'_>,
 ) -> Result<Option<Spare>, Error> {
     discard(disk, path)?;
     let file = disk.create(path).map_err(Error::io("create", path))?;
-    match fill(file.as_ref(), path, bytes, stop, rest) {
+    match fill(file.as_ref(), path, bytes, stop, pace) {
         Ok(true) => Ok(Some(Spare { path: path.to_path_buf(), file, bytes })),
         Ok(false) => discard(disk, path).map(|()| None),
         Err(error) => {
@@ -59,18 +67,18 @@ pub(super) fn discard(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn fill(file: &dyn File, path: &Path, bytes: u64, stop: &AtomicBool, rest: Rest<'_>) -> Result<bool, Error> {
-    let zeros = vec![0; SLICE_BYTES.min(bytes as usize)];
-    for from in (0..bytes).step_by(SLICE_BYTES) {
+fn fill(file: &dyn File, path: &Path, bytes: u64, stop: &AtomicBool, pace: &Pace<'_>) -> Result<bool, Error> {
+    let zeros = vec![0; pace.slice_bytes.min(bytes as usize)];
+    for from in (0..bytes).step_by(pace.slice_bytes) {
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let began = Instant::now();
-        let slice = SLICE_BYTES.min((bytes - from) as usize);
+        let slice = pace.slice_bytes.min((bytes - from) as usize);
         file.write_at(&zeros[..slice], from).map_err(Error::io("write", path))?;
         file.sync_all().map_err(Error::io("sync", path))?;
         if from + (slice as u64) < bytes {
-            rest(began.elapsed() * REST_FACTOR);
+            (pace.rest)(began.elapsed() * REST_FACTOR);
         }
     }
     Ok(true)
@@ -92,14 +100,14 @@ impl<T> Stock<T> {
 
     /// Makes one file of zeros, as fast as it goes; `None` when the log ends meanwhile.
     pub(super) fn make(&mut self, bytes: u64) -> Result<Option<Spare>, Error> {
-        self.make_resting(bytes, &|_| {})
+        self.make_at(bytes, &Pace { slice_bytes: SLICE_BYTES, rest: &|_| {} })
     }
 
-    fn make_resting(&mut self, bytes: u64, rest: Rest<'_>) -> Result<Option<Spare>, Error> {
+    fn make_at(&mut self, bytes: u64, pace: &Pace<'_>) -> Result<Option<Spare>, Error> {
         self.check_space(bytes)?;
         let path = self.tmp_dir.join(format!("wal-spare-{}", self.made));
         self.made += 1;
-        make(self.disk.as_ref(), &path, bytes, &self.shared.stop, rest)
+        make(self.disk.as_ref(), &path, bytes, &self.shared.stop, pace)
     }
 
     /// Asked first, because zeros that do not fit would take the last space from everybody, again and again.
@@ -115,8 +123,9 @@ impl<T> Stock<T> {
 
     /// Makes what is lacking.
     pub(super) fn refill(&mut self, rest: Rest<'_>) -> Result<(), Error> {
+        let pace = Pace { slice_bytes: SMALL_SLICE_BYTES, rest };
         while self.shared.wants_spare() {
-            match self.make_resting(self.shared.options.segment_bytes, rest) {
+            match self.make_at(self.shared.options.segment_bytes, &pace) {
                 Ok(Some(spare)) => self.shared.spare_made(spare),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.report(error)),

@@ -13,7 +13,7 @@ use crate::disk::{Disk, File};
 
 /// What is collected before it is written and synced, in bytes. A commit of the log waits for no more than this, and
 /// finishing for no more than the last of it; large enough that the calls cost little beside the disk.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A pack in the making. It is a file in the temporary directory until [`finish`](Self::finish) has published it;
 /// dropping it before gives up, and the file goes.
