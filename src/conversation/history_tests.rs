@@ -1,6 +1,8 @@
 //! History: what stays, what goes, and what is known of what went.
 
 use super::*;
+use crate::conversation::old::Old;
+use crate::conversation::retention;
 
 fn message<'a>(client_msg_id: &'a str, msg: &'a str, extra: &'a str) -> Stored<'a> {
     Stored { sender: 1, timestamp_ns: 9, recall_index: 0, client_msg_id, msg, extra, erased: false }
