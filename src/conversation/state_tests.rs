@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::record::extend_hash;
+use super::super::record::{AckV1, KeyV1, RecallV1, SendV1, extend_hash};
 use super::*;
-use crate::message::GroupId;
+use crate::message::{Direction, Draft, GroupId, Page, Pull, Receipt};
 
 pub(crate) fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a valid id")
