@@ -1,5 +1,6 @@
 """What `benches/scale` and `benches/memory` share: servers on a directory that goes away, a load on them, what the
-system says of a process, and a part of docs/performance.md. What is measured, and what it means, is theirs.
+system says of a process, and a part of docs/performance.md. What is measured, and what it means, is theirs. Of
+`benches/figures` it knows where things are, and on what machine.
 
 Everything listens on loopback. Servers die with the script, however it ends.
 """
