@@ -31,7 +31,7 @@ use super::{
 use crate::http::wire::Wire;
 use crate::live::Event;
 
-/// What one read takes at most: some sixteen sends. An idle socket keeps this much.
+/// What the protocol takes at a time: some sixteen sends. An idle socket keeps this much.
 const READ_BYTES: usize = 4096;
 /// Most calls of one socket in flight; from there on it is not read.
 const CALLS_MAX: usize = 256;
@@ -123,6 +123,8 @@ struct Unfinished {
 struct Socket {
     opened: Opened,
     wire: Wire,
+    /// What was read of the wire and is for the protocol still.
+    ahead: Bytes,
     protocol: WebSocketContext,
     out: Outgoing,
     phase: Phase,
@@ -170,6 +172,7 @@ impl Socket {
         out.push(std::mem::take(&mut opened.hello));
         Self {
             wire,
+            ahead: Bytes::new(),
             protocol: WebSocketContext::from_partially_read(read.to_vec(), Role::Server, Some(config)),
             out,
             phase: Phase::Open,

@@ -1,9 +1,11 @@
 //! What comes in on a WebSocket: bytes to messages, within limits of size, number and time.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 use tungstenite::Message;
@@ -15,6 +17,9 @@ use super::{
 };
 use crate::http::body::SMALL_BYTES;
 use crate::http::wire::Wire;
+
+/// What one read of the system takes at most: some fifty sends.
+const READ_AHEAD_BYTES: usize = 16 * 1024;
 
 impl Socket {
     pub(super) fn may_read(&self) -> bool {
@@ -28,7 +33,8 @@ impl Socket {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
         while matches!(self.phase, Phase::Open) && self.may_read() {
-            let mut bytes = Incoming { wire: &mut self.wire, cx, out: &mut self.out, read: 0 };
+            let (wire, ahead, out) = (&mut self.wire, &mut self.ahead, &mut self.out);
+            let mut bytes = Incoming { wire, ahead, cx, out, read: 0 };
             let message = self.protocol.read(&mut bytes);
             self.unfinished.bytes += bytes.read;
             self.was_heard |= bytes.read > 0;
@@ -67,8 +73,8 @@ impl Socket {
             Message::Close(_) => {
                 // The library has its answer ready, and says that this was all.
                 let mut context = Context::from_waker(std::task::Waker::noop());
-                let mut bytes =
-                    Incoming { wire: &mut self.wire, cx: &mut context, out: &mut self.out, read: 0 };
+                let (wire, ahead, out) = (&mut self.wire, &mut self.ahead, &mut self.out);
+                let mut bytes = Incoming { wire, ahead, cx: &mut context, out, read: 0 };
                 let _ = self.protocol.flush(&mut bytes);
                 self.leave();
             }
@@ -115,23 +121,42 @@ impl Socket {
 
 /// The socket as the library sees it: what it reads comes from the wire or would block, and what it
 /// writes (pongs, the answer to a close) goes to the rest of what goes out.
+///
+/// The library asks for as many bytes as its buffer has room for, which beside messages in flight may be a few. The
+/// system is asked for many, and what is more than was asked for waits here.
 struct Incoming<'a, 'b> {
     wire: &'a mut Wire,
+    ahead: &'a mut Bytes,
     cx: &'a mut Context<'b>,
     out: &'a mut Outgoing,
     read: usize,
 }
 
+impl Incoming<'_, '_> {
+    fn read_wire(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut room = [const { MaybeUninit::uninit() }; READ_AHEAD_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        let Poll::Ready(()) = Pin::new(&mut *self.wire).poll_read(self.cx, &mut buffer)? else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let (now, later) = buffer.filled().split_at(buffer.filled().len().min(bytes.len()));
+        bytes[..now.len()].copy_from_slice(now);
+        *self.ahead = Bytes::copy_from_slice(later);
+        Ok(now.len())
+    }
+}
+
 impl Read for Incoming<'_, '_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(bytes);
-        match Pin::new(&mut *self.wire).poll_read(self.cx, &mut buffer)? {
-            Poll::Ready(()) => {
-                self.read += buffer.filled().len();
-                Ok(buffer.filled().len())
-            }
-            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
-        }
+        let read = if self.ahead.is_empty() {
+            self.read_wire(bytes)?
+        } else {
+            let read = self.ahead.len().min(bytes.len());
+            self.ahead.copy_to_slice(&mut bytes[..read]);
+            read
+        };
+        self.read += read;
+        Ok(read)
     }
 }
 
