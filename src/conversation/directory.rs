@@ -264,7 +264,7 @@ impl Directory {
     /// Takes the conversations out of memory that nobody uses, that a pack has whole, and that
     /// `choose` wants out. Returns how many went.
     pub(crate) fn passivate(&self, choose: impl Fn(&DurableHead) -> bool) -> usize {
-        let before = self.slots.len();
+        let (before, mut leaving) = (self.slots.len(), Vec::new());
         self.slots.retain(|_, slot| match slot {
             // Under this guard nobody can take a permit, and without one nobody can reach the
             // actor: what it knows is what the pack knows, for ever.
@@ -272,12 +272,13 @@ impl Directory {
                 let head = &running.head;
                 let goes = head.in_flight() == 0 && head.is_saved() && choose(head);
                 if goes {
-                    running.actor.stop(None);
+                    leaving.push(running.actor.clone());
                 }
                 !goes
             }
             Slot::Quarantined(_) => true,
         });
+        stop_in_order_of_start(leaving);
         let left = self.slots.len();
         // Empty slots cost as much as full ones, 120 B. Where that is most of the table, it is made anew.
         if left < before && left < self.slots.capacity() / 4 {
@@ -295,4 +296,12 @@ impl Directory {
         });
         usage.collect()
     }
+}
+
+/// What was allocated side by side is freed side by side, so that the allocator gets whole pages back. It keeps what a
+/// thread freed last for that thread, and in the order of a map nearly every piece of that would hold pages of its own.
+fn stop_in_order_of_start(mut actors: Vec<ActorRef<Message>>) {
+    // ractor numbers its actors.
+    actors.sort_unstable_by_key(|actor| actor.get_id().pid());
+    actors.iter().for_each(|actor| actor.stop(None));
 }

@@ -22,6 +22,20 @@ fn the_ready_line_is_as_promised_and_alone_on_standard_output() {
     assert!(!finished.stderr.is_empty(), "logs go to standard error");
 }
 
+/// Cargo finds its configuration from the directory in which it is called, so a build may miss it without an error.
+#[test]
+fn the_allocator_was_built_with_the_settings_of_the_repository() {
+    let configuration: toml::Table = include_str!("../../.cargo/config.toml").parse().expect("TOML");
+    let settings = configuration["env"]["JEMALLOC_SYS_WITH_MALLOC_CONF"].as_str().expect("a text");
+    let mut command = chinwag(&["--help"]);
+    // jemalloc writes every setting that it takes to standard error.
+    command.env("_RJEM_MALLOC_CONF", "confirm_conf:true");
+    let finished = Process::run(command);
+    for setting in settings.split(',') {
+        finished.assert_says(&[&format!("Set conf value: {setting}\n")]);
+    }
+}
+
 #[test]
 fn the_ready_line_counts_what_was_found() {
     let mut server = TestServer::start();
