@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use crate::config::limits::ID_BYTES_MAX;
 
+mod owned;
 mod page;
 
+pub use self::owned::{Last, OwnedMessage};
 pub(crate) use self::page::Placed;
 pub use self::page::{MessageView, Page};
 
@@ -277,8 +279,8 @@ pub struct Chat {
 /// A page of a user's conversations, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatsPage {
-    /// The conversations, each with its newest message if the user may read it, as a page of one.
-    pub chats: Vec<(Chat, Page)>,
+    /// The conversations, each with its newest message if the user may read it.
+    pub chats: Vec<(Chat, Option<Last>)>,
     /// Unread messages of all conversations of the user together.
     pub total_unread: u64,
     /// Give it back for the next page; empty when there is none.

@@ -13,8 +13,8 @@ use super::state::State;
 use crate::inbox::delivery::Listeners;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
-use crate::live::{Content, Event, GroupAction, OwnedMessage};
-use crate::message::{ConversationKey, UserId};
+use crate::live::{Content, Event, GroupAction};
+use crate::message::{ConversationKey, OwnedMessage, UserId};
 
 /// Who is looking at one conversation.
 #[derive(Debug, Default)]

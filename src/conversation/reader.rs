@@ -18,12 +18,12 @@ use super::archive::people::{Row, Whereabouts};
 use super::completion::Outcome;
 use super::directory::Entered;
 use super::{CALL_BYTES, Conversations, as_user, unexpected};
-use crate::inbox::rows::{Cursor, Last, Rows, Standing};
+use crate::inbox::rows::{Cursor, Rows, Standing};
 use crate::inbox::{Inbox, Inboxes};
-use crate::live::{OwnedMessage, Session};
+use crate::live::Session;
 use crate::message::{
-    Address, Chat, ChatDelta, ChatsPage, ConversationKey, Direction, MessageView, Page, Position, Pull,
-    Rejection, Sync, Synced, UserId,
+    Address, Chat, ChatDelta, ChatsPage, ConversationKey, Direction, Last, MessageView, OwnedMessage,
+    Position, Pull, Rejection, Sync, Synced, UserId,
 };
 
 /// Inboxes being read at a time: each takes a thread of the blocking pool for some reads of a file.
@@ -66,15 +66,15 @@ impl Conversations {
             if last.is_none() && standing.messages > 0 {
                 cold.push((chats.len(), key, standing, chat.at.clone()));
             }
-            chats.push((chat, last.as_ref().map_or_else(Page::default, page_of)));
+            chats.push((chat, last));
         }
         let reading = cold.into_iter().map(|(place, key, standing, at)| {
             let inbox = &inbox;
             async move { (place, self.newest_message(inbox, &key, &standing, &at).await) }
         });
         let read: Vec<_> = stream::iter(reading).buffered(ASKED_AT_A_TIME).collect().await;
-        for (place, page) in read {
-            chats[place].1 = page?;
+        for (place, last) in read {
+            chats[place].1 = last?;
         }
         Ok(ChatsPage { chats, total_unread, cursor: next.map_or_else(String::new, Cursor::to_text) })
     }
@@ -86,17 +86,20 @@ impl Conversations {
         key: &ConversationKey,
         standing: &Standing,
         at: &Address,
-    ) -> Result<Page, Rejection> {
+    ) -> Result<Option<Last>, Rejection> {
         let page = match self.pull(&inbox.user, at, newest(standing.messages)).await {
             Ok(page) => page,
             // Damaged, or left a moment ago: the others can be listed all the same.
-            Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => Page::default(),
+            Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {
+                return Ok(None);
+            }
             Err(why) => return Err(why),
         };
-        if let Some(message) = page.messages().next() {
-            inbox.with_rows(|rows| rows.keep_last(key, standing.lsn, owned(&message), message.recall_index));
+        let last = page.messages().next().map(|message| last(&message));
+        if let Some(last) = &last {
+            inbox.with_rows(|rows| rows.keep_last(key, standing.lsn, last.clone()));
         }
-        Ok(page)
+        Ok(last)
     }
 
     /// What moved past the caller's positions; with `sync.wait`, waits while that is nothing.
@@ -442,29 +445,15 @@ fn newest(msg_index: u32) -> Pull {
     }
 }
 
-fn owned(message: &MessageView<'_>) -> OwnedMessage {
-    OwnedMessage {
+fn last(message: &MessageView<'_>) -> Last {
+    let owned = OwnedMessage {
         msg_index: message.msg_index,
         sender: UserId::parse(message.sender).expect("a page names users"),
         timestamp_ns: message.timestamp_ns,
         msg: message.msg.into(),
         extra: message.extra.into(),
-    }
-}
-
-fn page_of(last: &Last) -> Page {
-    let Last { message, recall_index } = last;
-    let mut page = Page::default();
-    let view = MessageView {
-        msg_index: message.msg_index,
-        recall_index: *recall_index,
-        msg: &message.msg,
-        extra: &message.extra,
-        timestamp_ns: message.timestamp_ns,
-        sender: message.sender.as_str(),
     };
-    page.push(&message.sender, view);
-    page
+    Last { message: Arc::new(owned), recall_index: message.recall_index }
 }
 
 fn foreign_cursor() -> Rejection {

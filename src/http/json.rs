@@ -35,10 +35,17 @@ pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
 fn plain_bytes(bytes: &[u8]) -> usize {
     let mut plain = plain_blocks::<BLOCK_BYTES>(bytes);
     plain += plain_blocks::<VECTOR_BYTES>(&bytes[plain..]);
-    // Most ids and short messages end here.
     plain += plain_blocks::<WORD_BYTES>(&bytes[plain..]);
-    let rest = bytes[plain..].iter().position(|byte| byte_needs_escape(*byte));
-    rest.map_or(bytes.len(), |rest| plain + rest)
+    let rest = &bytes[plain..];
+    if rest.is_empty() {
+        return plain;
+    }
+    // Most ids and short messages end here: the last word has all of the rest, and bytes that were looked at before.
+    if rest.len() < WORD_BYTES && bytes.last_chunk().is_some_and(|word| !any_needs_escape::<WORD_BYTES>(word))
+    {
+        return bytes.len();
+    }
+    rest.iter().position(|byte| byte_needs_escape(*byte)).map_or(bytes.len(), |rest| plain + rest)
 }
 
 /// Inlined however it is built: without, a page takes twice the CPU, because no loop around a call becomes vectors.
@@ -47,12 +54,15 @@ fn byte_needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
+#[inline(always)]
+fn any_needs_escape<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
+    block.iter().fold(false, |any, byte| any | byte_needs_escape(*byte))
+}
+
 /// The bytes of the whole blocks from the start that need no escape.
 fn plain_blocks<const BYTES: usize>(bytes: &[u8]) -> usize {
-    let needs_escape =
-        |block: &[u8; BYTES]| block.iter().fold(false, |any, byte| any | byte_needs_escape(*byte));
     let (blocks, _) = bytes.as_chunks::<BYTES>();
-    blocks.iter().take_while(|block| !needs_escape(block)).count() * BYTES
+    blocks.iter().take_while(|block| !any_needs_escape(block)).count() * BYTES
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {

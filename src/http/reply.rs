@@ -8,7 +8,8 @@ use super::pieces::Pieces;
 use super::proto;
 use crate::conversation::encoded::EncodedPage;
 use crate::message::{
-    Address, ChatsPage, GroupId, GroupInfo, Member, MembersPage, MessageView, Page, Receipt, Synced, UserId,
+    Address, ChatsPage, GroupId, GroupInfo, Last, Member, MembersPage, MessageView, Page, Receipt, Synced,
+    UserId,
 };
 
 pub(super) mod chats;
@@ -94,9 +95,11 @@ impl Reply {
         let lists = match self {
             Self::Page(page) => page.rows.len(),
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
-            Self::Chats(page) => {
-                page.chats.iter().map(|(_, last)| CHAT_JSON_BYTES + last.text_bytes()).sum::<usize>()
-            }
+            Self::Chats(page) => page
+                .chats
+                .iter()
+                .map(|(_, last)| CHAT_JSON_BYTES + last.as_ref().map_or(0, Last::text_bytes))
+                .sum::<usize>(),
             Self::Synced(synced) => synced.chats.iter().map(|delta| chats::delta_bytes(&delta.page)).sum(),
             _ => 0,
         };
@@ -148,12 +151,16 @@ pub(super) fn address(at: &Address) -> (&str, &'static str) {
     }
 }
 
-/// Appends `name`, which carries the punctuation around it, and a number.
+/// Appends `name`, which carries the punctuation around it, and a number. Inlined, because a name of known length is
+/// copied by a move or two.
+#[inline(always)]
 pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: impl Into<u64>) {
     out.extend_from_slice(name);
     number(out, value.into());
 }
 
+/// The same with a text.
+#[inline(always)]
 pub(super) fn text_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.extend_from_slice(name);
     text(out, value);
@@ -233,10 +240,18 @@ pub(super) fn addressed(at: &Address) -> Vec<u8> {
 }
 
 fn addressed_json(out: &mut Vec<u8>, at: &Address) {
-    let (target, target_type) = address(at);
-    text_field(out, b",\"target\":", target);
-    text_field(out, b",\"target_type\":", target_type);
+    out.push(b',');
+    target_json(out, at);
     out.push(b'}');
+}
+
+/// Appends `"target"` and `"target_type"`.
+pub(super) fn target_json(out: &mut Vec<u8>, at: &Address) {
+    text_field(out, b"\"target\":", address(at).0);
+    match at {
+        Address::User(_) => out.extend_from_slice(b",\"target_type\":\"user\""),
+        Address::Group(_) => out.extend_from_slice(b",\"target_type\":\"group\""),
+    }
 }
 
 /// The end of every `msg_info` of one sender.
@@ -316,8 +331,12 @@ fn rest_protobuf(page: &EncodedPage) -> Vec<u8> {
 }
 
 fn messages_protobuf(page: &Page, at: &Address) -> Vec<proto::MsgInfo> {
+    page.messages().map(|message| message_protobuf(message, at)).collect()
+}
+
+fn message_protobuf(message: MessageView<'_>, at: &Address) -> proto::MsgInfo {
     let (target, target_type) = address(at);
-    let message = |message: MessageView<'_>| proto::MsgInfo {
+    proto::MsgInfo {
         msg_index: message.msg_index,
         recall_index: message.recall_index,
         msg: message.msg.to_owned(),
@@ -326,8 +345,7 @@ fn messages_protobuf(page: &Page, at: &Address) -> Vec<proto::MsgInfo> {
         sender: message.sender.to_owned(),
         target: target.to_owned(),
         target_type: target_type.to_owned(),
-    };
-    page.messages().map(message).collect()
+    }
 }
 
 fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::rows::Rows;
 use crate::counted::{measured, rounds};
-use crate::live::{Content, Event, OwnedMessage};
-use crate::message::{ConversationKey, UserId};
+use crate::live::{Content, Event};
+use crate::message::{ConversationKey, OwnedMessage, UserId};
 
 const CHATS: u64 = 10_000;
 const EVENTS: usize = 1_000;

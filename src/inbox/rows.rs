@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::live::{Content, Event, GroupAction, OwnedMessage};
-use crate::message::{Chat, ConversationKey, UserId};
+use crate::live::{Content, Event, GroupAction};
+use crate::message::{Chat, ConversationKey, Last, OwnedMessage, UserId};
 
 /// A newest message of more text than this is not kept beside its row: a list reads it again.
 const LAST_TEXT_BYTES_MAX: usize = 2 * 1024;
@@ -32,15 +32,6 @@ pub struct Standing {
     pub unread: u32,
     /// When the newest message was sent, or, when there is none, when the user came in.
     pub timestamp_ns: u64,
-}
-
-/// The newest message of a conversation, as a list shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Last {
-    /// The message as it was sent.
-    pub message: Arc<OwnedMessage>,
-    /// The recall that took it back; 0 for none.
-    pub recall_index: u32,
 }
 
 #[derive(Debug)]
@@ -160,7 +151,7 @@ impl Rows {
     pub fn remove(&mut self, key: &ConversationKey) {
         let Some(row) = self.by_key.remove(key) else { return };
         self.total_unread -= u64::from(row.standing.unread);
-        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
+        self.last_bytes -= row.last_bytes();
         self.order.remove(&row.place);
     }
 
@@ -195,7 +186,7 @@ impl Rows {
         let Some(standing) = self.begin(events) else { return self.missing(first) };
         self.put(first.key.clone(), Standing { lsn, ..standing });
         if let Content::Message(message) = &first.content {
-            self.set_last(&first.key, Last::keep(message.clone(), 0));
+            self.set_last(&first.key, keep(Last { message: message.clone(), recall_index: 0 }));
         }
         Effect::News
     }
@@ -281,18 +272,18 @@ impl Rows {
 
     /// Keeps the newest message for the next list, unless the row has moved since it stood at `lsn`:
     /// the message may have been recalled since it was read.
-    pub fn keep_last(&mut self, key: &ConversationKey, lsn: u64, message: OwnedMessage, recall_index: u32) {
+    pub fn keep_last(&mut self, key: &ConversationKey, lsn: u64, last: Last) {
         let Some(Standing { lsn: stands_at, messages, .. }) = self.get(key) else { return };
-        if *stands_at == lsn && *messages == message.msg_index {
-            self.set_last(key, Last::keep(Arc::new(message), recall_index));
+        if *stands_at == lsn && *messages == last.message.msg_index {
+            self.set_last(key, keep(last));
         }
     }
 
     fn set_last(&mut self, key: &ConversationKey, last: Option<Last>) {
         let Some(row) = self.by_key.get_mut(key) else { return };
-        self.last_bytes -= row.last.as_ref().map_or(0, Last::bytes);
-        self.last_bytes += last.as_ref().map_or(0, Last::bytes);
+        self.last_bytes -= row.last_bytes();
         row.last = last;
+        self.last_bytes += row.last_bytes();
     }
 }
 
@@ -307,7 +298,7 @@ impl Row {
                 standing.read_cursor = if own { message.msg_index } else { standing.read_cursor };
                 standing.unread = if own { 0 } else { standing.unread + 1 };
                 standing.timestamp_ns = message.timestamp_ns;
-                self.last = Last::keep(message.clone(), 0);
+                self.last = keep(Last { message: message.clone(), recall_index: 0 });
                 self.moved = true;
             }
             Content::Recall { msg_index, recall_index, .. } => {
@@ -328,28 +319,13 @@ impl Row {
 
     /// What its newest message takes, if it is kept.
     fn last_bytes(&self) -> usize {
-        self.last.as_ref().map_or(0, Last::bytes)
+        self.last.as_ref().map_or(0, |last| size_of::<OwnedMessage>() + last.text_bytes())
     }
 }
 
-impl Last {
-    fn bytes(&self) -> usize {
-        size_of::<OwnedMessage>() + self.message.msg.len() + self.message.extra.len()
-    }
-
-    fn keep(message: Arc<OwnedMessage>, recall_index: u32) -> Option<Self> {
-        let text_bytes = message.msg.len() + message.extra.len();
-        (text_bytes <= LAST_TEXT_BYTES_MAX).then_some(Self { message, recall_index })
-    }
-
-    /// Nothing of the text is kept.
-    fn recall(&mut self, recall_index: u32) {
-        let OwnedMessage { msg_index, timestamp_ns, .. } = *self.message;
-        let sender = self.message.sender.clone();
-        let (msg, extra) = (Box::default(), Box::default());
-        self.message = Arc::new(OwnedMessage { msg_index, sender, timestamp_ns, msg, extra });
-        self.recall_index = recall_index;
-    }
+/// The newest message, unless it is too long to be kept beside its row.
+fn keep(last: Last) -> Option<Last> {
+    (last.text_bytes() <= LAST_TEXT_BYTES_MAX).then_some(last)
 }
 
 impl Standing {

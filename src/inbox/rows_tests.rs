@@ -238,17 +238,13 @@ fn a_message_that_was_read_before_its_recall_is_not_kept_behind_it() {
     rows.put(key.clone(), standing);
     let content = Content::Recall { msg_index: 1, recall_index: 1, by: user("bob") };
     rows.apply(6, &[event(&key, 1, 1, content)]);
-    let read = || OwnedMessage {
-        msg_index: 1,
-        sender: user("bob"),
-        timestamp_ns: 1,
-        msg: "regretted".into(),
-        extra: "".into(),
-    };
-    rows.keep_last(&key, 5, read(), 0);
+    let (msg, extra) = ("regretted".into(), "".into());
+    let message = OwnedMessage { msg_index: 1, sender: user("bob"), timestamp_ns: 1, msg, extra };
+    let read = |recall_index| Last { message: Arc::new(message.clone()), recall_index };
+    rows.keep_last(&key, 5, read(0));
     assert_eq!(rows.page(None, 1).0[0].2, None);
     // The control: while the row has not moved, it is.
-    rows.keep_last(&key, 6, read(), 1);
+    rows.keep_last(&key, 6, read(1));
     assert!(rows.page(None, 1).0[0].2.is_some());
 }
 

@@ -3,8 +3,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::delivery::{Deliveries, Delivery};
 use super::*;
-use crate::live::{Behind, Content, GroupAction, OwnedMessage};
-use crate::message::GroupId;
+use crate::live::{Behind, Content, GroupAction};
+use crate::message::{GroupId, OwnedMessage};
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a valid id")

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::message::{Address, ConversationKey, UserId};
+use crate::message::{Address, ConversationKey, OwnedMessage, UserId};
 
 /// One thing that happened in a conversation. It is durable under the server's sync mode (a signal
 /// is never stored). Shared by all who get it.
@@ -78,21 +78,6 @@ pub enum GroupAction {
     Kick,
     /// The user went.
     Leave,
-}
-
-/// A message that stands on its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedMessage {
-    /// Dense per conversation, from 1.
-    pub msg_index: u32,
-    /// Who sent it.
-    pub sender: UserId,
-    /// Unix time in nanoseconds.
-    pub timestamp_ns: u64,
-    /// The text; empty once recalled.
-    pub msg: Box<str>,
-    /// What the app attached; empty once recalled.
-    pub extra: Box<str>,
 }
 
 impl Event {

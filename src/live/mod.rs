@@ -8,5 +8,5 @@
 mod event;
 mod session;
 
-pub use event::{Content, Event, GroupAction, OwnedMessage};
+pub use event::{Content, Event, GroupAction};
 pub use session::{Behind, Limits, Newest, Session};

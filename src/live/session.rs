@@ -206,8 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::live::OwnedMessage;
-    use crate::message::{GroupId, UserId};
+    use crate::message::{GroupId, OwnedMessage, UserId};
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).expect("a valid id")

@@ -164,7 +164,7 @@ async fn list(life: &Life, who: &str, count: u32) -> (BTreeMap<ConversationKey, 
     loop {
         let page = life.conversations().list(&user(who), &cursor, count).await.unwrap();
         for (chat, last) in page.chats {
-            let last = last.messages().next().map(text_of);
+            let last = last.as_ref().map(|last| text_of(last.view()));
             let Chat { msg_index, recall_index, ack_index, unread, timestamp_ns, .. } = chat;
             let shown = (msg_index, recall_index, ack_index, unread, last);
             assert_eq!(listed.insert(key(who, &chat.at), shown), None, "listed twice");

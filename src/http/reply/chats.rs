@@ -1,17 +1,13 @@
 //! What the verbs across conversations answer: list, sync, acks, online.
 
 use super::{MESSAGE_JSON_BYTES, RECALL_JSON_BYTES, REPLY_JSON_BYTES};
-use super::{address, field, list, messages_protobuf, only_message_json, text_field, write_rows};
+use super::{
+    address, field, list, message_protobuf, messages_protobuf, only_message_json, target_json, text_field,
+    write_rows,
+};
 use crate::http::json::text;
 use crate::http::proto;
-use crate::message::{Address, Chat, ChatDelta, ChatsPage, Page, Synced, UserId};
-
-/// Appends `"target"` and `"target_type"`.
-pub(in crate::http) fn target_json(out: &mut Vec<u8>, at: &Address) {
-    let (target, target_type) = address(at);
-    text_field(out, b"\"target\":", target);
-    text_field(out, b",\"target_type\":", target_type);
-}
+use crate::message::{Chat, ChatDelta, ChatsPage, Last, Page, Synced, UserId};
 
 /// Appends where a conversation stands, without the closing brace.
 pub(in crate::http) fn chat_json(out: &mut Vec<u8>, chat: &Chat) {
@@ -28,8 +24,8 @@ pub(super) fn list_json(out: &mut Vec<u8>, page: &ChatsPage) {
     list(out, &page.chats, |out, (chat, last)| {
         chat_json(out, chat);
         out.extend_from_slice(b",\"last\":");
-        match last.messages().next() {
-            Some(message) => only_message_json(out, &message, &chat.at),
+        match last {
+            Some(last) => only_message_json(out, &last.view(), &chat.at),
             None => out.extend_from_slice(b"null"),
         }
         // A number of 64 bits is a text in proto3's JSON: a double cannot hold it.
@@ -96,7 +92,7 @@ pub(in crate::http) fn flag(out: &mut Vec<u8>, value: bool) {
 }
 
 pub(super) fn list_protobuf(page: ChatsPage) -> proto::ListResp {
-    let chat = |(chat, last): &(Chat, Page)| {
+    let chat = |(chat, last): &(Chat, Option<Last>)| {
         let (target, target_type) = address(&chat.at);
         proto::ChatInfo {
             target: target.to_owned(),
@@ -105,7 +101,7 @@ pub(super) fn list_protobuf(page: ChatsPage) -> proto::ListResp {
             recall_index: chat.recall_index,
             ack_index: chat.ack_index,
             unread: chat.unread,
-            last: messages_protobuf(last, &chat.at).into_iter().next(),
+            last: last.as_ref().map(|last| message_protobuf(last.view(), &chat.at)),
             timestamp_ns: chat.timestamp_ns,
         }
     };
@@ -150,12 +146,14 @@ pub(super) fn online_protobuf(online: Vec<(UserId, bool)>) -> proto::OnlineResp 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message as _;
 
     use super::*;
     use crate::http::encoding::ReplyEncoding;
     use crate::http::reply::Reply;
-    use crate::message::MessageView;
+    use crate::message::{Address, MessageView, OwnedMessage};
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).expect("an id")
@@ -198,7 +196,15 @@ mod tests {
 
     #[test]
     fn a_list_has_the_newest_message_or_null() {
-        let chats = vec![(chat(), page()), (chat(), Page::default())];
+        let message = OwnedMessage {
+            msg_index: 7,
+            sender: user("bob"),
+            timestamp_ns: 1_700_000_000_123_456_789,
+            msg: "hi".into(),
+            extra: "".into(),
+        };
+        let last = Last { message: Arc::new(message), recall_index: 0 };
+        let chats = vec![(chat(), Some(last)), (chat(), None)];
         let page = ChatsPage { chats, total_unread: 4, cursor: "c".to_owned() };
         let start = r#"{"target":"bob","target_type":"user","msg_index":7,"recall_index":1,"ack_index":5,"unread":2,"last":"#;
         let end = r#","timestamp_ns":"1700000000123456789"}"#;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::frame;
 use crate::http::json::text;
-use crate::http::reply::chats::{chat_json, flag, target_json};
-use crate::http::reply::{addressed, field, list, message_json, text_field};
+use crate::http::reply::chats::{chat_json, flag};
+use crate::http::reply::{addressed, field, list, message_json, target_json, text_field};
 use crate::live::{Behind, Content, Event, GroupAction};
 use crate::message::{Address, Chat, MessageView, UserId};
 
@@ -24,15 +24,7 @@ pub(super) fn frame_for(event: &Event, viewer: &UserId) -> Bytes {
 fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
     match &event.content {
         Content::Message(message) => {
-            let view = MessageView {
-                msg_index: message.msg_index,
-                recall_index: 0,
-                msg: &message.msg,
-                extra: &message.extra,
-                timestamp_ns: message.timestamp_ns,
-                sender: message.sender.as_str(),
-            };
-            message_event(out, &view, at, &addressed(at));
+            message_event(out, &message.view(0), at, &addressed(at));
         }
         Content::Recall { msg_index, recall_index, by } => {
             recall_event(out, *msg_index, *recall_index, by.as_str(), at);
@@ -154,8 +146,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::live::{Newest, OwnedMessage};
-    use crate::message::{ConversationKey, GroupId};
+    use crate::live::Newest;
+    use crate::message::{ConversationKey, GroupId, OwnedMessage};
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).expect("an id")

@@ -16,7 +16,7 @@ use crate::config::limits::PULL_COUNT_MAX;
 use crate::http::edge::Edge;
 use crate::http::failure::{Failure, Verdict};
 use crate::http::json::text;
-use crate::http::reply::chats::target_json;
+use crate::http::reply::target_json;
 use crate::http::reply::{addressed, field, list};
 use crate::message::{Address, Caller, Direction, Page, Position, Pull, Rejection};
 

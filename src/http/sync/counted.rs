@@ -1,33 +1,26 @@
 //! What the bytes of a list cost in instructions: see [`crate::counted`].
 
+use std::sync::Arc;
+
 use super::*;
 use crate::counted::{measured, rounds};
 use crate::http::encoding::ReplyEncoding;
-use crate::message::{Chat, ChatsPage, MessageView, Page};
+use crate::message::{Chat, ChatsPage, Last, OwnedMessage};
 
 const CHATS: u32 = 50;
 const TEXT_BYTES: usize = 200;
 const TIMESTAMP_NS: u64 = 1_700_000_000_000_000_000;
 
 /// A conversation of the list and its newest message.
-fn chat(number: u32, text: &str) -> (Chat, Page) {
+fn chat(number: u32, text: &str) -> (Chat, Option<Last>) {
     let sender = UserId::parse(&format!("peer-{number:05}")).expect("a valid id");
-    let mut page = Page::new(1, 0, 1);
-    page.push(
-        &sender,
-        MessageView {
-            msg_index: 1,
-            recall_index: 0,
-            timestamp_ns: TIMESTAMP_NS,
-            sender: sender.as_str(),
-            msg: text,
-            extra: "",
-        },
-    );
     let at = Address::User(sender.clone());
+    let (msg, extra) = (text.into(), "".into());
+    let message = OwnedMessage { msg_index: 1, sender, timestamp_ns: TIMESTAMP_NS, msg, extra };
+    let last = Last { message: Arc::new(message), recall_index: 0 };
     let chat =
         Chat { at, msg_index: 1, recall_index: 0, ack_index: 0, unread: 1, timestamp_ns: TIMESTAMP_NS };
-    (chat, page)
+    (chat, Some(last))
 }
 
 #[test]
