@@ -57,6 +57,11 @@ macro_rules! id_type {
                 Ok(Self(id.into()))
             }
 
+            /// Whether [`parse`](Self::parse) would take it.
+            pub fn is_lawful(id: &str) -> bool {
+                check_id(id).is_ok()
+            }
+
             /// The id as it was given.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -22,6 +22,10 @@ mod pages;
 pub(crate) mod people;
 mod recent;
 pub(crate) mod survey;
+mod tail;
+
+use self::tail::Tail;
+pub(crate) use self::tail::{Held, TailRecord};
 
 /// Why a conversation cannot be brought into memory. It is damaged, not absent.
 #[derive(Debug, thiserror::Error)]
@@ -70,18 +74,6 @@ pub enum RecordError {
     Inconsistent(#[from] Inconsistent),
 }
 
-/// A record of the log's tail.
-#[derive(Debug, Clone)]
-pub(crate) struct TailRecord {
-    pub(crate) lsn: u64,
-    pub(crate) kind: u8,
-    pub(crate) payload: Box<[u8]>,
-}
-
-/// The records of each conversation in the tail, in their order. Shared with whoever loads one, so
-/// that nobody waits while a long tail is copied.
-type Tail = HashMap<u128, Arc<Vec<TailRecord>>>;
-
 /// What is on disk.
 pub(crate) struct Archive {
     store: StoreId,
@@ -109,7 +101,7 @@ impl Archive {
 
     /// Adds a record behind those of its conversation. Whether it continues is found on loading.
     /// True when it is the conversation's first in the tail.
-    pub(crate) fn hold(&self, hash: u128, record: TailRecord) -> bool {
+    pub(crate) fn hold(&self, hash: u128, record: TailRecord<'_>) -> bool {
         let mut tail = self.tail();
         let records = Arc::make_mut(tail.entry(hash).or_default());
         records.push(record);
@@ -117,16 +109,16 @@ impl Archive {
     }
 
     /// Makes these records, in the order of the log, what the tail has of a conversation.
-    pub(crate) fn hold_again(&self, key: &[u8], records: Vec<TailRecord>) {
+    pub(crate) fn hold_again(&self, key: &[u8], records: &Held) {
         let hash = self.hash_of_bytes(key);
         let mut tail = self.tail();
         let held = tail.remove(&hash).unwrap_or_default();
         // Two keys may share a hash.
-        let of_others = held.iter().filter(|record| key_bytes_of(&record.payload).is_ok_and(|of| of != key));
-        let mut all: Vec<TailRecord> = of_others.cloned().chain(records).collect();
+        let of_others = held.iter().filter(|record| key_bytes_of(record.payload).is_ok_and(|of| of != key));
+        let mut all: Vec<TailRecord<'_>> = of_others.chain(records.iter()).collect();
         all.sort_unstable_by_key(|record| record.lsn);
         if !all.is_empty() {
-            tail.insert(hash, Arc::new(all));
+            tail.insert(hash, Arc::new(all.into_iter().collect()));
         }
     }
 
@@ -154,7 +146,7 @@ impl Archive {
     /// The first record of the conversation in the tail.
     pub(crate) fn tail_begins_at(&self, key: &ConversationKey) -> Option<u64> {
         let hash = self.hash_of_bytes(&encode_key(key));
-        self.tail().get(&hash)?.first().map(|record| record.lsn)
+        self.tail().get(&hash)?.get(0).map(|record| record.lsn)
     }
 
     /// How much of the conversation the packs have.
@@ -204,7 +196,7 @@ impl Archive {
         let mut state = loaded.unwrap_or_else(|| State::with(key.clone(), self.history));
         let before = state.applied_lsn;
         for record in tail.iter() {
-            replay(&mut state, &key_bytes, record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
+            replay(&mut state, &key_bytes, &record).map_err(|why| Error::Record { lsn: record.lsn, why })?;
         }
         if !tail.is_empty() {
             tell(&state);
@@ -218,7 +210,7 @@ impl Archive {
         let was_last = tail.remove(&hash).is_some() && tail.is_empty();
         if was_last {
             // With its empty slots: as many as the conversations that a start found in the log.
-            *tail = Tail::new();
+            *tail = Tail::default();
         }
     }
 
@@ -282,12 +274,12 @@ fn chunk_error(pack: &PackReader, entry: &IndexEntry, why: chunk::Error) -> Erro
 
 /// Applies a record, unless the state has it already or it is another conversation's: two keys may
 /// share a hash.
-pub(crate) fn replay(state: &mut State, key: &[u8], record: &TailRecord) -> Result<(), RecordError> {
-    if record.lsn <= state.applied_lsn || key_bytes_of(&record.payload)? != key {
+pub(crate) fn replay(state: &mut State, key: &[u8], record: &TailRecord<'_>) -> Result<(), RecordError> {
+    if record.lsn <= state.applied_lsn || key_bytes_of(record.payload)? != key {
         return Ok(());
     }
-    let content = Record::decode(record.kind, &record.payload)?;
-    let hash = extend_hash(state.hash, record.kind, &record.payload);
+    let content = Record::decode(record.kind, record.payload)?;
+    let hash = extend_hash(state.hash, record.kind, record.payload);
     state.apply(&content, record.lsn, hash)?;
     state.history.erase_through(state.history.newest_recall());
     Ok(())

@@ -62,9 +62,11 @@ pub fn recover(place: &Place, wal_dir: &Path) -> Result<Recovered, Error> {
     let newest_in_packs = packs.iter().flat_map(|pack| pack.entries()).map(|entry| entry.applied_lsn).max();
     let archive = Archive::new(*store, packs);
     let mut dirty = HashSet::new();
-    let mut hold =
-        |record: wal::Record<'_>| hold(&archive, &mut dirty, &record).map_err(|why| Box::new(why) as _);
-    let log = wal::replay(&**disk, wal_dir, quarantine_dir, *store, Lsn(after), &mut hold)?;
+    let hash = |record: &wal::Record<'_>| Ok(archive.hash_of_bytes(key_bytes_of(record.payload)?));
+    let mut hold = |record: wal::Record<'_>, hash: Result<u128, codec::Error>| {
+        hash.and_then(|hash| hold(&archive, &mut dirty, hash, &record)).map_err(|why| Box::new(why) as _)
+    };
+    let log = wal::replay_prepared(&**disk, wal_dir, quarantine_dir, *store, Lsn(after), &hash, &mut hold)?;
     let covered = newest_in_packs.unwrap_or(0).max(after);
     if log.last_lsn.0 < covered {
         return Err(Error::LogEndsEarly { snapshot: covered, log: log.last_lsn.0 });
@@ -78,12 +80,11 @@ pub fn recover(place: &Place, wal_dir: &Path) -> Result<Recovered, Error> {
 fn hold(
     archive: &Archive,
     dirty: &mut HashSet<ConversationKey>,
+    hash: u128,
     record: &wal::Record<'_>,
 ) -> Result<(), codec::Error> {
-    let key_bytes = key_bytes_of(record.payload)?;
-    let tail = TailRecord { lsn: record.lsn.0, kind: record.kind, payload: record.payload.into() };
-    if archive.hold(archive.hash_of_bytes(key_bytes), tail) {
-        dirty.insert(decode_key(key_bytes)?);
+    if archive.hold(hash, TailRecord::of(record)) {
+        dirty.insert(decode_key(key_bytes_of(record.payload)?)?);
     }
     Ok(())
 }

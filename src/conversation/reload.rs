@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
-use super::archive::TailRecord;
+use super::archive::{Held, TailRecord};
 use super::checkpoint::DirtyList;
 use super::directory::{Directory, Running};
 use super::publisher::Publisher;
@@ -159,11 +159,10 @@ pub(super) fn hold_again(
 ) -> Result<(), wal::Error> {
     let key_bytes = encode_key(key);
     publisher.with_log(|covered, segments, last| {
-        let mut records = Vec::new();
+        let mut records = Held::default();
         let mut note = |record: wal::Record<'_>| -> Result<(), VisitError> {
             if key_bytes_of(record.payload)? == key_bytes {
-                let (lsn, kind, payload) = (record.lsn.0, record.kind, record.payload.into());
-                records.push(TailRecord { lsn, kind, payload });
+                records.push(TailRecord::of(&record));
             }
             Ok(())
         };
@@ -171,7 +170,7 @@ pub(super) fn hold_again(
         read_live(&*place.disk, segments, place.store, covered, last, &mut note)?;
         // The actor that loads them takes itself for listed.
         dirty.add(key.clone());
-        publisher.archive().hold_again(&key_bytes, records);
+        publisher.archive().hold_again(&key_bytes, &records);
         Ok(())
     })?
 }

@@ -2,7 +2,8 @@
 //!
 //! Every tool reads with the server's own code: the log's scanner, the packs' reader, the conversations' loader. What
 //! a tool refuses, a start would refuse too. A tool that only reads changes nothing, not even a torn tail. Memory
-//! holds what a start holds (the packs' indexes, the log behind the snapshot) and one conversation at a time.
+//! holds what a start holds (the packs' indexes, the log behind the snapshot) and one conversation at a time, `verify` one
+//! for each core, at most eight.
 //!
 //! ```text
 //! verify inspect export   -> reader -> conversation::archive, wal::check, snapshot, data_dir
@@ -29,6 +30,7 @@ mod invariants;
 mod progress;
 mod reader;
 mod restore;
+mod side_by_side;
 mod state_hash;
 #[cfg(test)]
 mod tests;

@@ -57,9 +57,16 @@ impl Progress {
         }
     }
 
-    /// One more is done.
-    pub(super) fn one(&self) {
-        self.bar.inc(1);
+    /// So many more are done.
+    pub(super) fn many(&self, done: u64) {
+        self.bar.inc(done);
+    }
+
+    /// Lets something else write a line for each of these, if there are any.
+    pub(super) fn aside_if<T>(&self, lines: Vec<T>, write: impl FnMut(T)) {
+        if !lines.is_empty() {
+            self.aside(|| lines.into_iter().for_each(write));
+        }
     }
 
     /// Lets something else write lines.

@@ -113,22 +113,33 @@ impl Reader {
         &self,
         visit: &mut dyn FnMut(&wal::Record<'_>, &SegmentFile, u64),
     ) -> Result<Checked, Error> {
+        self.read_log_prepared(&|_| (), &mut |record, (), segment, at| visit(record, segment, at))
+    }
+
+    /// The same; `visit` also gets what `prepare` made of the record on another thread.
+    pub(super) fn read_log_prepared<P: Send>(
+        &self,
+        prepare: &(dyn Fn(&wal::Record<'_>) -> P + Sync),
+        visit: &mut dyn FnMut(&wal::Record<'_>, P, &SegmentFile, u64),
+    ) -> Result<Checked, Error> {
         let (archive, after) = (self.archive(), self.tail_after());
         let mut progress = Progress::bytes("log", self.log_bytes());
-        let checked =
-            wal::check(&*self.disk, &self.data.wal_dir(), self.store(), &mut |record, segment, at| {
-                visit(&record, segment, at);
+        // What has no key cannot be held; a visitor who cares decodes it.
+        let held_under = |record: &wal::Record<'_>| {
+            let key = key_bytes_of(record.payload).ok().filter(|_| record.lsn > after);
+            key.map(|key| archive.hash_of_bytes(key))
+        };
+        Ok(wal::check(
+            &*self.disk,
+            &self.data.wal_dir(),
+            self.store(),
+            &|record| (prepare(record), held_under(record)),
+            &mut |record, (prepared, hash), segment, at| {
+                visit(&record, prepared, segment, at);
                 progress.add(record.payload.len() as u64);
-                // What has no key cannot be held; a visitor who cares decodes it.
-                if let Ok(key) = key_bytes_of(record.payload)
-                    && record.lsn > after
-                {
-                    let tail =
-                        TailRecord { lsn: record.lsn.0, kind: record.kind, payload: record.payload.into() };
-                    archive.hold(archive.hash_of_bytes(key), tail);
-                }
-            })?;
-        Ok(checked)
+                hash.map(|hash| archive.hold(hash, TailRecord::of(&record)));
+            },
+        )?)
     }
 
     /// How long the log's files are together.

@@ -22,6 +22,11 @@ impl StateHash {
         bytes.extend_from_slice(&hash.to_le_bytes());
         self.0 = self.0.wrapping_add(xxh3_128(&bytes));
     }
+
+    /// Takes in what another one has.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
 }
 
 impl fmt::Display for StateHash {
@@ -46,6 +51,9 @@ mod tests {
             hash
         };
         let both = hash(&[(&direct, 1), (&group, 2)]);
+        let mut merged = hash(&[(&group, 2)]);
+        merged.merge(hash(&[(&direct, 1)]));
+        assert_eq!(both, merged);
         assert_eq!(both, hash(&[(&group, 2), (&direct, 1)]));
         for other in [&[(&direct, 1)][..], &[(&direct, 2), (&group, 1)], &[(&direct, 1), (&group, 3)]] {
             assert_ne!(both, hash(other));

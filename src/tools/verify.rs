@@ -1,7 +1,9 @@
 //! `chinwag verify`: everything that is promised of a data directory, checked byte by byte, without changing one.
 //!
 //! Four passes: the files that say what is current; every record of the log; every chunk of the packs that are kept,
-//! and whether their people blocks say what their conversations do; every conversation, brought into memory one at a time from both manifests. A finding never ends the look.
+//! and whether their people blocks say what their conversations do; every conversation, brought into memory one at a time
+//! from both manifests. The last two are done on all cores, in steps whose findings are told in the order of the files. A
+//! finding never ends the look.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -16,8 +18,9 @@ use super::Error;
 use super::invariants::{broken, difference};
 use super::progress::Progress;
 use super::reader::Reader;
+use super::side_by_side::side_by_side;
 use super::state_hash::StateHash;
-use crate::conversation::archive::{self, RecordError, TailRecord, replay};
+use crate::conversation::archive::{self, Held, RecordError, TailRecord, replay};
 use crate::conversation::record::{Record, decode_key, encode_key, key_bytes_of};
 use crate::conversation::state::State;
 use crate::disk::{Disk, Real};
@@ -26,6 +29,12 @@ use crate::snapshot::{self, IndexEntry, PackReader};
 use crate::wal::{self, Checked, Lsn, SegmentFile, UncutTail};
 
 mod people;
+
+/// Chunks that a thread checks at a time, mostly some hundred KiB: enough that handing them out costs nothing, and few
+/// enough that all threads have some.
+const CHUNKS_A_STEP: usize = 64;
+/// Conversations that a thread brings into memory, one after the other, for the same reasons.
+const CONVERSATIONS_A_STEP: usize = 16;
 
 /// How a data directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +101,34 @@ pub(super) fn verify_on(disk: Arc<dyn Disk>, dir: &Path, out: &mut dyn Write) ->
     findings.rejected(&reader);
     let log = check_log(&reader, &mut findings)?;
     check_packs(&reader, &mut findings);
-    let mut check = Conversations { reader: &reader, log: &log, totals: Totals::default() };
-    if is_continuous(&reader, &log, &mut findings) {
-        check.all(&mut findings);
-    }
-    let totals = check.totals;
+    let check = Conversations { reader: &reader, log: &log };
+    let totals = match is_continuous(&reader, &log, &mut findings) {
+        true => check.all(&mut findings),
+        false => Totals::default(),
+    };
     let report = report(&findings, &log, &totals);
     describe(&reader, &log, &report, findings.out).map_err(Error::Output)?;
     findings.failed.map_or(Ok(report), |why| Err(Error::Output(why)))
+}
+
+/// Something that is not as it should be.
+struct Finding {
+    /// As opposed to: could not be read this time.
+    is_damage: bool,
+    what: String,
+    concerns: Vec<ConversationKey>,
+}
+
+impl Finding {
+    fn damaged(what: impl Display, concerns: Vec<ConversationKey>) -> Self {
+        Self { is_damage: true, what: what.to_string(), concerns }
+    }
+
+    fn snapshot(why: &snapshot::Error, concerns: Vec<ConversationKey>) -> Self {
+        let is_unreadable =
+            matches!(why, snapshot::Error::Io { source, .. } if source.kind() != io::ErrorKind::NotFound);
+        Self { is_damage: !is_unreadable, what: why.to_string(), concerns }
+    }
 }
 
 /// What was found, told as it is found. The same finding is told once.
@@ -119,19 +148,20 @@ impl<'a> Findings<'a> {
     }
 
     fn damaged(&mut self, what: impl Display, concerns: &[ConversationKey]) {
-        let what = what.to_string();
-        if self.told.insert(xxh3_64(what.as_bytes())) {
-            self.damaged += 1;
-            self.tell("damaged", &what, concerns);
-        }
+        self.add(Finding::damaged(what, concerns.to_vec()));
     }
 
-    fn unreadable(&mut self, what: impl Display, concerns: &[ConversationKey]) {
-        let what = what.to_string();
-        if self.told.insert(xxh3_64(what.as_bytes())) {
-            self.unreadable += 1;
-            self.tell("unreadable", &what, concerns);
+    fn add(&mut self, finding: Finding) {
+        let Finding { is_damage, what, concerns } = finding;
+        if !self.told.insert(xxh3_64(what.as_bytes())) {
+            return;
         }
+        let (kind, count) = match is_damage {
+            true => ("damaged", &mut self.damaged),
+            false => ("unreadable", &mut self.unreadable),
+        };
+        *count += 1;
+        self.tell(kind, &what, &concerns);
     }
 
     fn tell(&mut self, kind: &str, what: &str, concerns: &[ConversationKey]) {
@@ -145,20 +175,9 @@ impl<'a> Findings<'a> {
         }
     }
 
-    fn snapshot(&mut self, why: &snapshot::Error, concerns: &[ConversationKey]) {
-        match why {
-            snapshot::Error::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => {
-                self.unreadable(why, concerns);
-            }
-            _ => self.damaged(why, concerns),
-        }
-    }
-
     fn log(&mut self, why: &wal::Error) {
-        match why {
-            wal::Error::Io { .. } => self.unreadable(why, &[]),
-            _ => self.damaged(why, &[]),
-        }
+        let is_damage = !matches!(why, wal::Error::Io { .. });
+        self.add(Finding { is_damage, what: why.to_string(), concerns: Vec::new() });
     }
 
     fn torn_tail(&mut self, tail: &UncutTail) {
@@ -171,7 +190,7 @@ impl<'a> Findings<'a> {
 
     fn rejected(&mut self, reader: &Reader) {
         for rejected in &reader.rejected {
-            self.snapshot(&rejected.why, &[]);
+            self.add(Finding::snapshot(&rejected.why, Vec::new()));
             self.tell("unusable", &rejected.file.display().to_string(), &[]);
         }
     }
@@ -188,8 +207,8 @@ impl<'a> Findings<'a> {
 
 /// Every record of every segment, needed or not.
 fn check_log(reader: &Reader, findings: &mut Findings<'_>) -> Result<Checked, Error> {
-    let log = reader.read_log(&mut |record, segment, offset| {
-        if let Err(why) = decode(record) {
+    let log = reader.read_log_prepared(&decode, &mut |record, decoded, segment, offset| {
+        if let Err(why) = decoded {
             let key = key_bytes_of(record.payload).and_then(decode_key).ok();
             let what = format!("{} at byte {offset}, record {}: {why}", segment.path.display(), record.lsn);
             findings.damaged(what, key.as_slice());
@@ -203,8 +222,7 @@ fn check_log(reader: &Reader, findings: &mut Findings<'_>) -> Result<Checked, Er
 }
 
 fn decode(record: &wal::Record<'_>) -> Result<(), crate::conversation::codec::Error> {
-    decode_key(key_bytes_of(record.payload)?)?;
-    Record::decode(record.kind, record.payload).map(|_| ())
+    Record::decode(record.kind, record.payload)?.key().check()
 }
 
 /// Every chunk of the packs that a manifest names.
@@ -212,24 +230,51 @@ fn check_packs(reader: &Reader, findings: &mut Findings<'_>) {
     let packs = reader.packs();
     let mut progress = Progress::bytes("packs", packs.iter().map(|pack| pack.info().bytes).sum());
     for pack in &packs {
-        let mut people = PeopleCheck::of(pack, reader.store());
-        for (entry, chunk) in pack.chunks_in_order() {
-            progress.add(entry.bytes.into());
-            match chunk {
-                Ok(chunk) => {
-                    if let Err(why) = people.take(&entry, &chunk) {
-                        progress.aside(|| findings.damaged(why, &[]));
-                    }
-                }
-                Err(why) => {
-                    people.give_up();
-                    let concerns = conversations_of(&packs, pack, &entry);
-                    progress.aside(|| findings.snapshot(&why, &concerns));
-                }
-            }
-        }
+        let order = pack.entries_in_order();
+        let steps: Vec<&[u32]> = order.chunks(CHUNKS_A_STEP).collect();
+        let begun = PeopleCheck::of(pack, reader.store());
+        let mut people = begun.clone();
+        side_by_side(
+            steps.len(),
+            |step| check_chunks(&packs, pack, begun.clone(), steps[step]),
+            |step| {
+                progress.add(step.bytes);
+                people.add(&step.people);
+                progress.aside_if(step.found, |found| findings.add(found));
+            },
+        );
         progress.aside(|| people.finish(findings));
     }
+}
+
+/// What a step found of some chunks.
+struct CheckedChunks<'a> {
+    people: PeopleCheck<'a>,
+    found: Vec<Finding>,
+    bytes: u64,
+}
+
+fn check_chunks<'a>(
+    packs: &[Arc<PackReader>],
+    pack: &'a Arc<PackReader>,
+    mut people: PeopleCheck<'a>,
+    order: &[u32],
+) -> CheckedChunks<'a> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for (entry, chunk) in pack.chunks(order.to_vec()) {
+        bytes += u64::from(entry.bytes);
+        match chunk {
+            Ok(chunk) => {
+                let taken = people.take(&entry, &chunk);
+                found.extend(taken.err().map(|why| Finding::damaged(why, Vec::new())));
+            }
+            Err(why) => {
+                people.give_up();
+                found.push(Finding::snapshot(&why, conversations_of(packs, pack, &entry)));
+            }
+        }
+    }
+    CheckedChunks { people, found, bytes }
 }
 
 /// Whose chunk it is: as it says itself or, when even that is damaged, as other chunks under its hash say.
@@ -268,30 +313,70 @@ struct Totals {
     state_hash: StateHash,
 }
 
+impl Totals {
+    fn add(&mut self, other: &Self) {
+        self.conversations += other.conversations;
+        self.messages += other.messages;
+        self.recalls += other.recalls;
+        self.state_hash.merge(other.state_hash);
+    }
+}
+
 /// The last pass.
 struct Conversations<'a> {
     reader: &'a Reader,
     log: &'a Checked,
+}
+
+/// What a step found of some conversations.
+#[derive(Default)]
+struct CheckedConversations {
     totals: Totals,
+    found: Vec<Finding>,
+    /// How many hashes it looked under.
+    hashes: u64,
+}
+
+impl CheckedConversations {
+    fn count(&mut self, key: &ConversationKey, state: &State) {
+        self.totals.conversations += 1;
+        self.totals.messages += u64::from(state.history.newest_message());
+        self.totals.recalls += u64::from(state.history.newest_recall());
+        self.totals.state_hash.add(key, state.hash);
+    }
 }
 
 impl Conversations<'_> {
-    fn all(&mut self, findings: &mut Findings<'_>) {
-        let newest = self.reader.archive();
-        let mut hashes = newest.hashes();
+    fn all(&self, findings: &mut Findings<'_>) -> Totals {
+        let mut hashes = self.reader.archive().hashes();
         hashes.extend(self.fallback().map(|older| older.hashes()).unwrap_or_default());
         hashes.sort_unstable();
         hashes.dedup();
         let progress = Progress::conversations("conversations", hashes.len() as u64);
-        for hash in hashes {
+        let steps: Vec<&[u128]> = hashes.chunks(CONVERSATIONS_A_STEP).collect();
+        let mut totals = Totals::default();
+        side_by_side(
+            steps.len(),
+            |step| self.some(steps[step]),
+            |step| {
+                totals.add(&step.totals);
+                progress.many(step.hashes);
+                progress.aside_if(step.found, |found| findings.add(found));
+            },
+        );
+        totals
+    }
+
+    fn some(&self, hashes: &[u128]) -> CheckedConversations {
+        let mut checked = CheckedConversations { hashes: hashes.len() as u64, ..Default::default() };
+        let newest = self.reader.archive();
+        for &hash in hashes {
             let mut keys = newest.under(hash).keys;
             keys.extend(self.fallback().map(|older| older.under(hash).keys).unwrap_or_default());
             let tail = newest.take_tail(hash);
-            for key in keys {
-                progress.aside(|| self.one(&key, &tail, findings));
-            }
-            progress.one();
+            keys.iter().for_each(|key| self.one(key, &tail, &mut checked));
         }
+        checked
     }
 
     /// The older image, whose log is there too.
@@ -301,45 +386,43 @@ impl Conversations<'_> {
         (covered && self.log.damage.is_empty()).then_some(&older.archive)
     }
 
-    fn one(&mut self, key: &ConversationKey, tail: &[TailRecord], findings: &mut Findings<'_>) {
-        match self.load(key, tail) {
+    fn one(&self, key: &ConversationKey, tail: &Held, checked: &mut CheckedConversations) {
+        let found = match self.load(key, tail) {
             Ok(state) => {
-                let before = findings.damaged;
-                broken(&state).into_iter().for_each(|why| self.tell_broken(key, &why, findings));
-                if findings.damaged == before {
-                    self.count(key, &state);
+                let broken = broken(&state);
+                if broken.is_empty() {
+                    checked.count(key, &state);
                 }
+                broken
             }
-            Err(Lost::Archive(archive::Error::Snapshot(why))) => {
-                findings.snapshot(&why, std::slice::from_ref(key));
-            }
-            Err(Lost::Archive(archive::Error::Record { lsn, why })) => {
-                findings.damaged(self.at_record(lsn, &why), std::slice::from_ref(key));
-            }
-            Err(Lost::Archive(why)) => findings.damaged(why, std::slice::from_ref(key)),
-            Err(Lost::Differs(why)) => self.tell_broken(key, &why, findings),
+            Err(Lost::Archive(why)) => return checked.found.push(self.lost(key, &why)),
+            Err(Lost::Differs(why)) => vec![why],
+        };
+        let root = self.reader.data.root().display();
+        let found =
+            found.into_iter().map(|why| Finding::damaged(format!("{root}: {key}: {why}"), Vec::new()));
+        checked.found.extend(found);
+    }
+
+    fn lost(&self, key: &ConversationKey, why: &archive::Error) -> Finding {
+        let concerns = vec![key.clone()];
+        match why {
+            archive::Error::Snapshot(why) => Finding::snapshot(why, concerns),
+            archive::Error::Record { lsn, why } => Finding::damaged(self.at_record(*lsn, why), concerns),
+            _ => Finding::damaged(why, concerns),
         }
     }
 
-    fn tell_broken(&self, key: &ConversationKey, why: &str, findings: &mut Findings<'_>) {
-        findings.damaged(format!("{}: {key}: {why}", self.reader.data.root().display()), &[]);
-    }
-
-    fn count(&mut self, key: &ConversationKey, state: &State) {
-        self.totals.conversations += 1;
-        self.totals.messages += u64::from(state.history.newest_message());
-        self.totals.recalls += u64::from(state.history.newest_recall());
-        self.totals.state_hash.add(key, state.hash);
-    }
-
     /// The conversation from the newest image and the log; what the older image makes of it must be the same.
-    fn load(&self, key: &ConversationKey, tail: &[TailRecord]) -> Result<State, Lost> {
-        let newest = self.reader.archive().load_chunks(key)?;
-        let older = self.fallback().map(|older| older.load_chunks(key)).transpose()?.flatten();
+    fn load(&self, key: &ConversationKey, tail: &Held) -> Result<State, Lost> {
+        let archive = self.reader.archive();
+        let newest = archive.load_chunks(key)?;
+        // From the same chunks comes the same.
+        let older = self.fallback().filter(|older| !older.has_the_chunks_of(archive, key));
+        let older = older.map(|older| older.load_chunks(key)).transpose()?.flatten();
         let reached = newest.as_ref().map_or(0, |state| state.applied_lsn);
-        let (covered, behind) = tail.split_at(tail.partition_point(|record| record.lsn <= reached));
         if let Some(older) = older {
-            let from_older = advance(older, covered)?;
+            let from_older = advance(older, tail.iter().take_while(|record| record.lsn <= reached))?;
             let why = match &newest {
                 None => Some("the newest manifest lacks it, the one before has it".into()),
                 Some(newest) => difference(&from_older, newest)
@@ -348,7 +431,7 @@ impl Conversations<'_> {
             why.map_or(Ok(()), |why| Err(Lost::Differs(why)))?;
         }
         let state = newest.unwrap_or_else(|| State::new(key.clone()));
-        Ok(advance(state, behind)?)
+        Ok(advance(state, tail.iter().skip_while(|record| record.lsn <= reached))?)
     }
 
     fn at_record(&self, lsn: u64, why: &RecordError) -> String {
@@ -379,10 +462,13 @@ impl From<archive::Error> for Lost {
     }
 }
 
-fn advance(mut state: State, records: &[TailRecord]) -> Result<State, archive::Error> {
+fn advance<'a>(
+    mut state: State,
+    records: impl Iterator<Item = TailRecord<'a>>,
+) -> Result<State, archive::Error> {
     let key = encode_key(&state.key);
     for record in records {
-        replay(&mut state, &key, record).map_err(|why| archive::Error::Record { lsn: record.lsn, why })?;
+        replay(&mut state, &key, &record).map_err(|why| archive::Error::Record { lsn: record.lsn, why })?;
     }
     Ok(state)
 }

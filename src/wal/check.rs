@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::ahead::{Prepare, Show, read_ahead};
 use super::replay::{check_chain, first_needed, judge_earlier, judge_last};
 use super::scan::{self, Rest, Scanned, scan};
 use super::segment::{Ending, PAGE_BYTES, Page, SegmentFile, list_all};
@@ -55,30 +56,39 @@ pub struct UncutTail {
     pub bytes: u64,
 }
 
-/// Gets each record with its file and where its frame begins in it, in bytes.
-type Visit<'a> = dyn FnMut(Record<'_>, &SegmentFile, u64) + 'a;
+/// Gets each record with what was prepared, its file and where its frame begins in it, in bytes.
+type Visit<'a, P> = dyn FnMut(Record<'_>, P, &SegmentFile, u64) + 'a;
 
-/// Reads every segment in `wal_dir`, which nobody writes to, and visits every record in order.
+/// Reads every segment in `wal_dir`, which nobody writes to, and visits every record in order, with what `prepare` made of
+/// it on another thread while records before it were visited.
 ///
 /// # Errors
 /// [`Error::Io`] when the directory cannot be listed; everything else is in [`Checked::damage`].
-pub fn check(
+pub fn check<P: Send>(
     disk: &dyn Disk,
     wal_dir: &std::path::Path,
     store: StoreId,
-    visit: &mut Visit<'_>,
+    prepare: &Prepare<'_, P>,
+    visit: &mut Visit<'_, P>,
 ) -> Result<Checked, Error> {
     let (named, strangers) = list_all(disk, wal_dir)?;
-    let mut look = Look { disk, store, before: None, checked: Checked::default() };
-    look.checked.damage = strangers;
-    look.checked.closed_cleanly = named.is_empty();
-    for (number, segment) in named.iter().enumerate() {
-        let is_last = number + 1 == named.len();
-        if let Err(why) = look.segment(segment, is_last, visit) {
-            look.checked.damage.push(why);
+    let look = |show: &mut Show<'_>| {
+        let mut look = Look { disk, store, before: None, checked: Checked::default() };
+        look.checked.damage = strangers;
+        look.checked.closed_cleanly = named.is_empty();
+        for (number, segment) in named.iter().enumerate() {
+            let is_last = number + 1 == named.len();
+            if let Err(why) = look.segment(segment, is_last, show) {
+                look.checked.damage.push(why);
+            }
         }
-    }
-    Ok(Checked { named, ..look.checked })
+        Ok(look.checked)
+    };
+    let checked = read_ahead(disk, &named, look, prepare, &mut |record, prepared, segment, offset| {
+        visit(record, prepared, segment, offset);
+        Ok(())
+    })?;
+    Ok(Checked { named, ..checked })
 }
 
 impl Checked {
@@ -122,7 +132,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn segment(&mut self, segment: &SegmentFile, is_last: bool, visit: &mut Visit<'_>) -> Result<(), Error> {
+    fn segment(&mut self, segment: &SegmentFile, is_last: bool, show: &mut Show<'_>) -> Result<(), Error> {
         let before = self.before.take();
         let file = self.disk.open(&segment.path).map_err(Error::io("open", &segment.path))?;
         // Asked is what the disk has, not what the memory of the system still knows.
@@ -135,8 +145,7 @@ impl Look<'_> {
         let checked = &mut self.checked;
         let scanned = scan(file.as_ref(), segment, &page, &mut |record, offset| {
             (checked.last_lsn, checked.records) = (record.lsn, checked.records + 1);
-            visit(record, segment, offset);
-            Ok(())
+            show(record, segment, offset)
         })?;
         self.conclude(segment, &page, scanned, bytes, is_last)
     }

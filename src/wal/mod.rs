@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+mod ahead;
 mod check;
 mod committer;
 mod error;
@@ -40,7 +41,7 @@ pub use error::{Error, VisitError};
 pub use handle::{FailureCall, Wal};
 pub use live::read_live;
 pub use queue::{Reason, Refused, State};
-pub use replay::{Recovered, TornTail, replay};
+pub use replay::{Recovered, TornTail, replay, replay_prepared};
 pub use segment::SegmentFile;
 pub use stepped::Stepped;
 

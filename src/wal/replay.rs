@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ahead::{Prepare, Show, read_ahead};
 use super::frame;
 use super::scan::{Rest, Scanned, scan};
 use super::segment::{Ending, Page, SegmentFile, list};
@@ -65,23 +66,48 @@ pub fn replay(
     after: Lsn,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
 ) -> Result<Recovered, Error> {
+    replay_prepared(disk, wal_dir, quarantine_dir, store, after, &|_| (), &mut |record, ()| visit(record))
+}
+
+/// The same; `visit` also gets what `prepare` made of the record, which it did on another thread while records before
+/// it were visited.
+pub fn replay_prepared<P: Send>(
+    disk: &dyn Disk,
+    wal_dir: &Path,
+    quarantine_dir: &Path,
+    store: StoreId,
+    after: Lsn,
+    prepare: &Prepare<'_, P>,
+    visit: &mut dyn FnMut(Record<'_>, P) -> Result<(), VisitError>,
+) -> Result<Recovered, Error> {
     // The last life may have died between renaming a segment and syncing its name.
     disk.sync_dir(wal_dir).map_err(Error::io("sync", wal_dir))?;
     let segments = list(disk, wal_dir)?;
-    let first = first_needed(&segments, after)?;
-    let mut walk = Walk { disk, store, after, visit, records: 0, bytes: 0, before: None };
-    let Some((last, earlier)) = segments[first..].split_last() else {
+    let needed = &segments[first_needed(&segments, after)?..];
+    let Some((last, earlier)) = needed.split_last() else {
         return Ok(Recovered::nothing());
     };
-    for segment in earlier {
-        walk.earlier_segment(segment)?;
-    }
-    let (file, page, scanned) = walk.last_segment(last)?;
+    let walk = |show: &mut Show<'_>| {
+        let mut walk = Walk { disk, store, after, show, records: 0, bytes: 0, before: None };
+        earlier.iter().try_for_each(|segment| walk.earlier_segment(segment))?;
+        walk.last_segment(last)
+    };
+    // Only once the caller has every record is anything cut.
+    let Walked { file, page, scanned, records, bytes } =
+        read_ahead(disk, needed, walk, prepare, &mut |record, prepared, segment, offset| {
+            let (lsn, segment) = (record.lsn, &segment.path);
+            visit(record, prepared).map_err(|source| Error::Visit {
+                lsn,
+                segment: segment.clone(),
+                offset,
+                source,
+            })
+        })?;
     let torn_tail = cut(disk, file.as_ref(), last, &scanned, quarantine_dir)?;
     Ok(Recovered {
         last_lsn: scanned.last_lsn,
-        records: walk.records,
-        bytes: walk.bytes,
+        records,
+        bytes,
         torn_tail,
         closed_cleanly: scanned.ending == Some(Ending::Closed),
         ending: scanned.ending_for_next(&page),
@@ -134,11 +160,20 @@ struct Walk<'a> {
     disk: &'a dyn Disk,
     store: StoreId,
     after: Lsn,
-    visit: &'a mut dyn FnMut(Record<'_>) -> Result<(), VisitError>,
+    show: &'a mut Show<'a>,
     records: u64,
     bytes: u64,
     /// The segment before and what was found in it.
     before: Option<(SegmentFile, Scanned)>,
+}
+
+/// The last segment, and how much was shown until its end.
+struct Walked {
+    file: Box<dyn File>,
+    page: Page,
+    scanned: Scanned,
+    records: u64,
+    bytes: u64,
 }
 
 impl Walk<'_> {
@@ -151,7 +186,7 @@ impl Walk<'_> {
     }
 
     /// The last segment is the only one that can hold what is not durable.
-    fn last_segment(&mut self, segment: &SegmentFile) -> Result<(Box<dyn File>, Page, Scanned), Error> {
+    fn last_segment(mut self, segment: &SegmentFile) -> Result<Walked, Error> {
         let file = self.disk.open_write(&segment.path).map_err(Error::io("open", &segment.path))?;
         // What a killed process wrote becomes durable before anybody reads it; what a failed sync left in the memory
         // of the system only is forgotten, so that nobody does.
@@ -162,7 +197,7 @@ impl Walk<'_> {
         if scanned.last_lsn < self.after {
             return Err(Error::Missing { from: scanned.last_lsn.next(), to: self.after });
         }
-        Ok((file, page, scanned))
+        Ok(Walked { file, page, scanned, records: self.records, bytes: self.bytes })
     }
 
     fn read(&mut self, file: &dyn File, segment: &SegmentFile) -> Result<(Page, Scanned), Error> {
@@ -178,12 +213,7 @@ impl Walk<'_> {
         }
         self.records += 1;
         self.bytes += frame::frame_bytes(record.payload.len());
-        (self.visit)(record).map_err(|source| Error::Visit {
-            lsn: record.lsn,
-            segment: segment.path.clone(),
-            offset,
-            source,
-        })
+        (self.show)(record, segment, offset)
     }
 }
 

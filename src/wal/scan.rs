@@ -16,7 +16,7 @@ use super::{Error, Lsn, Record};
 use crate::disk::File;
 
 /// How much is read at once.
-const READ_BYTES: usize = 1 << 20;
+pub(super) const READ_BYTES: usize = 1 << 20;
 /// How much is compared with zeros at once.
 const STRIDE_BYTES: u64 = 4096;
 

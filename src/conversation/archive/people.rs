@@ -108,7 +108,7 @@ impl Archive {
             // Gone from the tail once the conversation was loaded.
             let records = tail.get(&concern.conversation);
             let record = records.and_then(|records| records.get(concern.record as usize));
-            keys.extend(record.and_then(key_of).filter(|key| may_concern(key, user)));
+            keys.extend(record.and_then(|record| key_of(&record)).filter(|key| may_concern(key, user)));
         }
         keys.into_iter().collect()
     }
@@ -146,12 +146,12 @@ impl Archive {
                     people.push(Concern { user: user_hash(&self.store, user), record: number, conversation });
                 };
                 // What has no key was refused by the start. Two keys may share a hash.
-                let key = key_bytes_of(&record.payload).unwrap_or_default();
+                let key = key_bytes_of(record.payload).unwrap_or_default();
                 if key != before {
                     before = key;
                     note_pair(key, &mut note);
                 }
-                note_group(record, &mut note);
+                note_group(&record, &mut note);
             }
         }
         people.sort_unstable_by_key(|concern| concern.user);
@@ -166,11 +166,11 @@ fn note_pair(key: &[u8], note: &mut dyn FnMut(&str)) {
     }
 }
 
-fn note_group(record: &TailRecord, note: &mut dyn FnMut(&str)) {
+fn note_group(record: &TailRecord<'_>, note: &mut dyn FnMut(&str)) {
     if !Record::is_group(record.kind) {
         return;
     }
-    match Record::decode(record.kind, &record.payload) {
+    match Record::decode(record.kind, record.payload) {
         Ok(Record::Group(change)) => change.users.into_iter().for_each(note),
         Ok(_) => {}
         // Its group is refused when it is touched; whom it names nobody knows.
@@ -233,8 +233,8 @@ impl Heads {
     }
 }
 
-fn key_of(record: &TailRecord) -> Option<ConversationKey> {
-    decode_key(key_bytes_of(&record.payload).ok()?).ok()
+fn key_of(record: &TailRecord<'_>) -> Option<ConversationKey> {
+    decode_key(key_bytes_of(record.payload).ok()?).ok()
 }
 
 /// Nobody else is ever in a pair; who is in a group, only the group knows.

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Archive, TailRecord};
-use crate::conversation::codec;
+use super::{Archive, Held};
 use crate::conversation::people::is_block;
-use crate::conversation::record::{decode_key, key_bytes_of};
+use crate::conversation::record::{decode_key, encode_key, key_bytes_of};
 use crate::message::ConversationKey;
-use crate::snapshot::IndexEntry;
+use crate::snapshot::{IndexEntry, PackReader};
 
 /// What stands in an archive under one hash.
 #[derive(Debug, Default)]
@@ -42,9 +41,7 @@ impl Archive {
             }
         }
         if let Some(records) = self.tail().get(&hash) {
-            for record in records.iter() {
-                found.note(key_of(record).ok());
-            }
+            found.note_records(records);
         }
         found
     }
@@ -59,8 +56,14 @@ impl Archive {
         in_packs + records.map(|record| record.payload.len() as u64).sum::<u64>()
     }
 
+    /// Whether the packs have exactly the chunks of a conversation that `other`'s have: the same places of the same files.
+    pub(crate) fn has_the_chunks_of(&self, other: &Self, key: &ConversationKey) -> bool {
+        let hash = self.hash_of_bytes(&encode_key(key));
+        places(&self.packs(), hash).eq(places(&other.packs(), hash))
+    }
+
     /// Takes out what the tail has of a conversation.
-    pub(crate) fn take_tail(&self, hash: u128) -> Arc<Vec<TailRecord>> {
+    pub(crate) fn take_tail(&self, hash: u128) -> Arc<Held> {
         self.tail().remove(&hash).unwrap_or_default()
     }
 }
@@ -72,10 +75,29 @@ impl Found {
             None => self.nameless += 1,
         }
     }
+
+    /// Decodes a key only where it is another than the one before: nearly always they are all the same.
+    fn note_records(&mut self, records: &Held) {
+        let mut before: &[u8] = &[];
+        for record in records.iter() {
+            match key_bytes_of(record.payload) {
+                Ok(key) if key == before => {}
+                Ok(key) => {
+                    let decoded = decode_key(key).ok();
+                    before = if decoded.is_some() { key } else { &[] };
+                    self.note(decoded);
+                }
+                Err(_) => self.nameless += 1,
+            }
+        }
+    }
 }
 
-fn key_of(record: &TailRecord) -> Result<ConversationKey, codec::Error> {
-    decode_key(key_bytes_of(&record.payload)?)
+/// Where the chunks under a hash are, in their order.
+fn places(packs: &[Arc<PackReader>], hash: u128) -> impl Iterator<Item = (*const PackReader, u64)> {
+    packs.iter().flat_map(move |pack| {
+        entries_under(pack.entries(), hash).iter().map(move |entry| (Arc::as_ptr(pack), entry.offset))
+    })
 }
 
 /// The entries of one conversation, or of the few that share a hash, in their order.

@@ -87,8 +87,18 @@ impl PackReader {
 
     /// Every chunk in the order of the file, read in large steps.
     pub fn chunks_in_order(&self) -> ChunksInOrder<'_> {
+        self.chunks(self.entries_in_order())
+    }
+
+    /// Which entries there are, by their place among [`entries`](Self::entries), in the order of the file.
+    pub fn entries_in_order(&self) -> Vec<u32> {
         let mut order: Vec<_> = (0..self.entries.len() as u32).collect();
         order.sort_unstable_by_key(|&at| self.entries[at as usize].offset);
+        order
+    }
+
+    /// Some of those, in their order.
+    pub fn chunks(&self, order: Vec<u32>) -> ChunksInOrder<'_> {
         ChunksInOrder { pack: self, order: order.into_iter(), window: Vec::new(), window_offset: 0 }
     }
 
@@ -130,7 +140,8 @@ impl Iterator for ChunksInOrder<'_> {
 impl ChunksInOrder<'_> {
     fn chunk(&mut self, entry: &IndexEntry) -> Result<Chunk, Error> {
         if self.in_window(entry).is_none() {
-            self.read_ahead(entry);
+            let bytes = self.stretch_bytes(entry);
+            self.read_ahead(entry.offset, bytes);
         }
         // Too large for the window, or something in the window cannot be read: then let only that something fail.
         let Some(bytes) = self.in_window(entry) else { return self.pack.chunk(entry) };
@@ -144,15 +155,26 @@ impl ChunksInOrder<'_> {
         self.window.get(start..start.checked_add(entry.bytes as usize)?)
     }
 
-    fn read_ahead(&mut self, entry: &IndexEntry) {
-        self.window.clear();
-        if entry.bytes as usize > WINDOW_BYTES {
-            return;
+    /// How much is read with a chunk: whole ones only, as what is cut off would be read again. Nothing if it alone is
+    /// too large.
+    fn stretch_bytes(&self, entry: &IndexEntry) -> usize {
+        let mut bytes = 0;
+        let following = self.order.as_slice().iter().map(|&at| &self.pack.entries[at as usize]);
+        for next in std::iter::once(entry).chain(following) {
+            let follows = next.offset == entry.offset + bytes as u64;
+            if !follows || bytes + next.bytes as usize > WINDOW_BYTES {
+                break;
+            }
+            bytes += next.bytes as usize;
         }
-        let rest = self.pack.index_offset.saturating_sub(entry.offset);
-        self.window.resize(rest.min(WINDOW_BYTES as u64) as usize, 0);
-        self.window_offset = entry.offset;
-        if self.pack.file.read_at(&mut self.window, entry.offset).is_err() {
+        bytes
+    }
+
+    fn read_ahead(&mut self, offset: u64, bytes: usize) {
+        // Not cleared before: only what is longer than the window was is filled with zeros.
+        self.window.resize(bytes, 0);
+        self.window_offset = offset;
+        if self.pack.file.read_at(&mut self.window, offset).is_err() {
             self.window.clear();
         }
     }

@@ -1,6 +1,8 @@
 //! `verify` and `inspect` on whole and damaged stores.
 
 use super::*;
+use crate::message::ConversationKey;
+use crate::tools::reader::Reader;
 
 #[test]
 fn a_store_is_clean_after_every_kind_of_life_and_not_changed_by_the_look() {
@@ -123,4 +125,26 @@ fn inspect_names_files_and_the_largest_conversations() {
     assert_eq!((json["conversations"].as_u64(), json["messages"].as_u64()), (Some(3), Some(96)));
     assert_eq!(json["largest"][0]["conversation"], "direct \"alice\" \"bob\"");
     assert!(json["sound"].as_bool().unwrap() && json["log"]["bytes"].as_u64() > Some(4096));
+}
+
+#[test]
+fn what_both_manifests_have_in_the_same_chunks_is_told_from_what_went_on() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Life::begin(dir.path());
+        let [bob, dave] = ["bob", "dave"].map(|id| Address::User(user(id)));
+        life.send("alice", &bob, "once").await;
+        life.send("alice", &dave, "first").await;
+        life.checkpoint(false);
+        life.send("alice", &dave, "second").await;
+        life.checkpoint(false);
+        let copy = life.kill(dir.path()).await;
+        let reader = Reader::open(Arc::new(Real), copy.path()).unwrap();
+        let [newest, older] = &reader.images[..] else { panic!("two manifests") };
+        let is_same = |with| {
+            let key = ConversationKey::direct(user("alice"), user(with));
+            older.archive.has_the_chunks_of(&newest.archive, &key)
+        };
+        assert_eq!([is_same("bob"), is_same("dave"), is_same("nobody")], [true, false, true]);
+    });
 }

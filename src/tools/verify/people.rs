@@ -16,6 +16,7 @@ use crate::snapshot::{Chunk, IndexEntry, PackReader, StoreId};
 const TOLD_MAX: u64 = 20;
 
 /// What was seen of one pack.
+#[derive(Clone)]
 pub(super) struct PeopleCheck<'a> {
     pack: &'a Arc<PackReader>,
     store: StoreId,
@@ -33,6 +34,12 @@ impl<'a> PeopleCheck<'a> {
     /// Something of the pack cannot be read, which is a finding of its own.
     pub(super) fn give_up(&mut self) {
         self.can_be_compared = false;
+    }
+
+    /// Takes over what was seen of other chunks of the pack.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.difference = self.difference.wrapping_add(other.difference);
+        self.can_be_compared &= other.can_be_compared;
     }
 
     /// Takes the next chunk or block; what is wrong with it by itself is the error.

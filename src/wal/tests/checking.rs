@@ -7,7 +7,7 @@ use crate::wal::{Checked, check, end_of, place_of};
 
 fn look(disk: &Simulated) -> (Checked, Vec<(u64, Range<u64>)>) {
     let mut places = Vec::new();
-    let checked = check(disk, wal_dir(), STORE, &mut |record, segment, offset| {
+    let checked = check(disk, wal_dir(), STORE, &|_| (), &mut |record, (), segment, offset| {
         let frame = frame::frame_bytes(record.payload.len());
         places.push((record.lsn.0, offset..offset + frame));
         assert_eq!(place_of(disk, segment, STORE, record.lsn).unwrap(), Some(offset..offset + frame));
