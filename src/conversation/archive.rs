@@ -242,7 +242,7 @@ impl Archive {
         }
         for (hash, records) in self.tail().iter() {
             let row = messages.entry(*hash).or_default();
-            let new = records.iter().filter(|record| record.lsn > row.1 && Record::is_send(record.kind));
+            let new = records.rows().filter(|record| record.lsn > row.1 && Record::is_send(record.kind));
             row.0 += new.count() as u32;
         }
         (messages.len(), messages.values().map(|(count, _)| u64::from(*count)).sum())

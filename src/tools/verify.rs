@@ -430,8 +430,22 @@ impl Conversations<'_> {
             };
             why.map_or(Ok(()), |why| Err(Lost::Differs(why)))?;
         }
+        self.check_covered(key, tail, reached)?;
         let state = newest.unwrap_or_else(|| State::new(key.clone()));
         Ok(advance(state, tail.iter().skip_while(|record| record.lsn <= reached))?)
+    }
+
+    /// What the newest manifest covers is in its packs: a start does not read it in the log.
+    fn check_covered(&self, key: &ConversationKey, tail: &Held, reached: u64) -> Result<(), Lost> {
+        let (covered, key) = (self.reader.replay_after().0, encode_key(key));
+        let mut behind =
+            tail.rows().filter(|record| record.lsn > reached).take_while(|record| record.lsn <= covered);
+        match behind.find(|record| key_bytes_of(record.payload).is_ok_and(|of| of == key)) {
+            None => Ok(()),
+            Some(TailRecord { lsn, .. }) => Err(Lost::Differs(format!(
+                "the newest manifest covers the log up to record {covered}, but its packs lack record {lsn}"
+            ))),
+        }
     }
 
     fn at_record(&self, lsn: u64, why: &RecordError) -> String {

@@ -43,7 +43,10 @@ pub(super) fn read_ahead<T: Send, P: Send>(
     }
     thread::scope(|scope| {
         let (filled, batches) = sync_channel(BATCHES_MAX);
-        let reading = scope.spawn(|| read_batches(filled, read, prepare));
+        let reading = thread::Builder::new().name("wal-ahead".into());
+        let reading = reading.spawn_scoped(scope, || read_batches(filled, read, prepare));
+        // There is one: nothing at all is read at once.
+        let reading = reading.map_err(Error::io("start a thread that reads", &segments[0].path))?;
         let visited = visit_batches(batches, visit);
         let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         visited.and(read)

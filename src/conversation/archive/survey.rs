@@ -52,7 +52,7 @@ impl Archive {
         let entries = packs.iter().flat_map(|pack| entries_under(pack.entries(), hash));
         let in_packs: u64 = entries.map(|entry| u64::from(entry.bytes)).sum();
         let tail = self.tail();
-        let records = tail.get(&hash).into_iter().flat_map(|records| records.iter());
+        let records = tail.get(&hash).into_iter().flat_map(|records| records.rows());
         in_packs + records.map(|record| record.payload.len() as u64).sum::<u64>()
     }
 

@@ -71,7 +71,12 @@ impl Held {
         self.0.get(number).map(OwnedRecord::view)
     }
 
-    /// All of them, in their order.
+    /// All of them, in their order, for whoever looks at few of their payloads.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = TailRecord<'_>> {
+        self.0.iter().map(OwnedRecord::view)
+    }
+
+    /// All of them, in their order, for whoever decodes them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = TailRecord<'_>> {
         self.0.chunks(TOUCHED).flat_map(|records| {
             touch(records);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::ConversationKey;
+use crate::snapshot::{self, Manifest};
 use crate::tools::reader::Reader;
 
 #[test]
@@ -146,5 +147,27 @@ fn what_both_manifests_have_in_the_same_chunks_is_told_from_what_went_on() {
             older.archive.has_the_chunks_of(&newest.archive, &key)
         };
         assert_eq!([is_same("bob"), is_same("dave"), is_same("nobody")], [true, false, true]);
+    });
+}
+
+#[test]
+fn what_the_newest_manifest_covers_and_no_pack_has_is_found() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Life::begin(dir.path());
+        life.send("alice", &Address::User(user("bob")), "saved").await;
+        life.checkpoint(false);
+        life.send("alice", &Address::User(user("bob")), "only in the log").await;
+        life.send("alice", &Address::User(user("dave")), "only in the log, and new").await;
+        let copy = life.kill(dir.path()).await;
+        assert_eq!(verified(copy.path()).0.verdict, Verdict::Clean, "the control");
+        let newest = Reader::open(Arc::new(Real), copy.path()).unwrap().images[0].manifest.clone();
+        let number = newest.number + 1;
+        let ahead = Manifest { number, replay_after_lsn: newest.replay_after_lsn + 2, ..newest };
+        let (tmp, snap) = (copy.path().join("tmp"), copy.path().join("snap"));
+        snapshot::publish(&Real, &tmp, &snap, &ahead).unwrap();
+        let (report, told) = verified(copy.path());
+        assert_eq!((report.verdict, report.findings), (Verdict::Damaged, 2), "{told}");
+        assert!(told.contains("but its packs lack record 2") && told.contains("lack record 3"), "{told}");
     });
 }

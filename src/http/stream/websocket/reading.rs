@@ -153,6 +153,10 @@ impl Read for Incoming<'_, '_> {
         } else {
             let read = self.ahead.len().min(bytes.len());
             self.ahead.copy_to_slice(&mut bytes[..read]);
+            if self.ahead.is_empty() {
+                // An idle socket keeps nothing of it.
+                *self.ahead = Bytes::new();
+            }
             read
         };
         self.read += read;
