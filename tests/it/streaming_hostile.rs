@@ -120,6 +120,33 @@ fn a_call_in_pieces_with_pings_between_is_a_call() {
 }
 
 #[test]
+fn many_calls_in_one_piece_are_all_made_in_their_order() {
+    // More than one read takes, and more than may be in flight: what was read ahead waits.
+    const CALLS: usize = 600;
+    let server = shared_server();
+    let mut stream = server.client(&fresh("alice")).stream();
+    let bob = fresh("bob");
+    let bytes: Vec<u8> = (1..=CALLS)
+        .flat_map(|id| {
+            let msg = "x".repeat(id * 37 % 1500);
+            let params = json!({"target": bob, "target_type": "user", "msg": msg});
+            let call = json!({"id": id, "method": "send", "params": params});
+            frame(FIN | TEXT, call.to_string().as_bytes())
+        })
+        .collect();
+    stream.tcp().write_all(&bytes).expect("the server reads");
+    let mut indices: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let answer = stream.result();
+            (answer["id"].as_u64(), answer["result"]["msg_index"].as_u64())
+        })
+        .collect();
+    indices.sort_unstable();
+    let expected = (1..=CALLS as u64).map(|id| (Some(id), Some(id)));
+    assert!(indices.into_iter().eq(expected), "a call was lost, made twice or out of order");
+}
+
+#[test]
 fn a_flood_of_pings_is_1008() {
     let mut pings = Vec::new();
     for _ in 0..200 {
