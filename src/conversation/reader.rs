@@ -95,7 +95,7 @@ impl Conversations {
             }
             Err(why) => return Err(why),
         };
-        let last = page.messages().next().map(|message| last(&message));
+        let last = page.messages().next().map(|message| last_of(&message));
         if let Some(last) = &last {
             inbox.with_rows(|rows| rows.keep_last(key, standing.lsn, last.clone()));
         }
@@ -445,7 +445,7 @@ fn newest(msg_index: u32) -> Pull {
     }
 }
 
-fn last(message: &MessageView<'_>) -> Last {
+fn last_of(message: &MessageView<'_>) -> Last {
     let owned = OwnedMessage {
         msg_index: message.msg_index,
         sender: UserId::parse(message.sender).expect("a page names users"),

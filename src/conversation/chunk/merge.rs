@@ -28,7 +28,7 @@ pub(crate) struct Merger {
     series_merged: usize,
     /// What stands before the messages and recalls that are held back.
     before: Option<Saved>,
-    messages: Vec<OwnedMessage>,
+    messages: Vec<OwnedMessageV1>,
     text_bytes: usize,
     recalls: Vec<u32>,
     /// The chunks of the last series that have participants or the head.
@@ -85,7 +85,7 @@ impl Retention {
 }
 
 #[derive(Debug)]
-struct OwnedMessage {
+struct OwnedMessageV1 {
     sender: u32,
     timestamp_ns: u64,
     client_msg_id: String,
@@ -172,7 +172,7 @@ impl Merger {
     fn take(&mut self, message: &MessageV1<'_>, index: u32) {
         let erased = message.erased || index <= self.hollow_through || self.recalled.contains(&index);
         let text = |text: &str| if erased { String::new() } else { text.to_owned() };
-        let owned = OwnedMessage {
+        let owned = OwnedMessageV1 {
             sender: message.sender,
             timestamp_ns: message.timestamp_ns,
             client_msg_id: message.client_msg_id.to_owned(),
@@ -192,7 +192,7 @@ impl Merger {
         self.before = Some(before.plus(self.messages.len(), 0));
         self.text_bytes = 0;
         let messages = std::mem::take(&mut self.messages);
-        let messages = messages.iter().map(OwnedMessage::borrow).collect();
+        let messages = messages.iter().map(OwnedMessageV1::borrow).collect();
         let mut chunk = finish(applied_lsn, ChunkV1 { messages, ..continuing(before) });
         chunk.summary.hollow = hollow;
         chunk
@@ -218,7 +218,7 @@ impl Merger {
         }
         let mut before = self.before.unwrap_or_default();
         let owned = std::mem::take(&mut self.messages);
-        let mut messages = owned.iter().map(OwnedMessage::borrow).collect::<Vec<_>>();
+        let mut messages = owned.iter().map(OwnedMessageV1::borrow).collect::<Vec<_>>();
         let mut recalls = std::mem::take(&mut self.recalls);
         for table in std::mem::take(&mut self.tables) {
             let ChunkV1 { participants_before, participants, head, .. } = codec::decode(&table)?;
@@ -234,7 +234,7 @@ impl Merger {
     }
 }
 
-impl OwnedMessage {
+impl OwnedMessageV1 {
     fn borrow(&self) -> MessageV1<'_> {
         MessageV1 {
             sender: self.sender,

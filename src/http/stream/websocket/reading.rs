@@ -146,19 +146,19 @@ impl Incoming<'_, '_> {
     }
 }
 
+/// Takes as much as there is room for; says how much. An idle socket keeps nothing of what it read ahead.
+fn take(ahead: &mut Bytes, bytes: &mut [u8]) -> usize {
+    let read = ahead.len().min(bytes.len());
+    ahead.copy_to_slice(&mut bytes[..read]);
+    if ahead.is_empty() {
+        *ahead = Bytes::new();
+    }
+    read
+}
+
 impl Read for Incoming<'_, '_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = if self.ahead.is_empty() {
-            self.read_wire(bytes)?
-        } else {
-            let read = self.ahead.len().min(bytes.len());
-            self.ahead.copy_to_slice(&mut bytes[..read]);
-            if self.ahead.is_empty() {
-                // An idle socket keeps nothing of it.
-                *self.ahead = Bytes::new();
-            }
-            read
-        };
+        let read = if self.ahead.is_empty() { self.read_wire(bytes)? } else { take(self.ahead, bytes) };
         self.read += read;
         Ok(read)
     }
@@ -172,5 +172,20 @@ impl Write for Incoming<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_ahead_comes_once_and_its_room_is_given_back() {
+        let mut ahead = Bytes::copy_from_slice(b"abcde");
+        let mut bytes = [0; 3];
+        assert_eq!((take(&mut ahead, &mut bytes), &bytes), (3, b"abc"));
+        assert!(ahead.is_unique(), "the control: there is room that is this one's alone");
+        assert_eq!((take(&mut ahead, &mut bytes), &bytes[..2]), (2, &b"de"[..]));
+        assert!(ahead.is_empty() && !ahead.is_unique());
     }
 }
