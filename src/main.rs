@@ -42,7 +42,7 @@ fn serve(settings: config::Serve) -> Result<(), (u8, String)> {
     telemetry::log_to_standard_error(settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(settings.workers)
+        .worker_threads(node::runtime_threads(settings.workers))
         .max_blocking_threads(READING_THREADS_MAX)
         .build();
     let runtime = runtime.map_err(|error| (exit::OTHER, format!("cannot start its threads: {error}")))?;

@@ -34,6 +34,15 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// core to itself, and what a wake-up costs is not taken from calls.
 const COMMITTING_WORKERS_MAX: usize = 2;
 
+/// How many threads of the runtime it takes for so many to serve: where they also write the log, one more is in reserve.
+pub fn runtime_threads(workers: usize) -> usize {
+    workers + usize::from(commit_in_place(workers))
+}
+
+fn commit_in_place(workers: usize) -> bool {
+    workers <= COMMITTING_WORKERS_MAX
+}
+
 /// Why the node does not run, or does not run any more.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -250,7 +259,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             queue_bytes_max: admission.in_flight_bytes_max,
             ..defaults.log
         },
-        commits_in_place: config.workers <= COMMITTING_WORKERS_MAX,
+        commits_in_place: commit_in_place(config.workers),
         checkpoint: checkpoint::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,

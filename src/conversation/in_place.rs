@@ -3,7 +3,8 @@
 //! Between two threads a commit costs two wake-ups, which take as long as half of a quick disk's sync; and what is
 //! appended while one thread syncs is too little to be worth the next sync. So a thread that serves commits at the end of
 //! a turn of the runtime, when everybody who was ready has appended, as single-threaded servers do. Promises that a
-//! turn that waits for company ends soon. Whether the disk is quick enough for it is the log's business.
+//! turn that waits for company ends soon. Whether the disk is quick enough for it is the log's business, and who serves
+//! while it hangs the reserve's.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::completion::Ticket;
+use super::reserve::Reserve;
 use crate::wal::Wal;
 
 /// How long a batch may wait for company in all, with nobody appending, while fewer have come than last time: whoever was
@@ -28,14 +30,20 @@ const LOOK_OUT: Duration = Duration::from_micros(60);
 #[derive(Clone, Default)]
 pub(super) struct Offer {
     bell: Arc<Notify>,
-    log: Arc<OnceLock<Weak<Wal<Ticket>>>>,
+    made: Arc<OnceLock<Made>>,
+}
+
+struct Made {
+    log: Weak<Wal<Ticket>>,
+    /// Who serves while the disk hangs; nobody where the runtime has a single thread.
+    reserve: Option<Reserve>,
 }
 
 impl Offer {
     /// Makes it, to a log that has begun.
     pub(super) fn make(&self, log: &Arc<Wal<Ticket>>) {
         let bell = self.bell.clone();
-        let _ = self.log.set(Arc::downgrade(log));
+        let _ = self.made.set(Made { log: Arc::downgrade(log), reserve: Reserve::keep_one() });
         log.volunteer(Box::new(move || bell.notify_one()));
     }
 }
@@ -82,7 +90,7 @@ impl Volunteer {
     }
 
     fn log(&self) -> Option<Arc<Wal<Ticket>>> {
-        self.offer.log.get().and_then(Weak::upgrade)
+        self.offer.made.get().and_then(|made| made.log.upgrade())
     }
 
     /// Lets a turn of the runtime pass, and commits what was appended by then.
@@ -92,7 +100,10 @@ impl Volunteer {
         };
         self.expected = gather(&log, self.expected).await;
         self.was_alone = self.expected == 1;
-        log.commit_in_place();
+        match self.offer.made.get().and_then(|made| made.reserve.as_ref()) {
+            Some(reserve) => reserve.cover(|| log.commit_in_place()),
+            None => log.commit_in_place(),
+        }
     }
 }
 

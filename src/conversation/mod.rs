@@ -62,6 +62,7 @@ pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
 pub mod reload;
+mod reserve;
 mod resident;
 pub mod retention;
 pub mod scrub;

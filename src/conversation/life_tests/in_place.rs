@@ -80,3 +80,22 @@ async fn a_stop_answers_what_was_accepted() {
     assert_eq!(life.texts("alice", &to("bob")).await, ["late"]);
     life.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_sync_in_place_hangs_pulls_are_answered_and_sends_wait() {
+    let life = begin(&Simulated::new(1));
+    send_all(&life).await;
+    life.disk.pause_syncs();
+    let conversations = life.conversations().clone();
+    let waiting = tokio::spawn(async move {
+        conversations.send(&user("alice"), &to("bob"), draft("late", "")).await.map(|sent| sent.msg_index)
+    });
+    while life.started.conversations.count() == SENDERS as usize {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::timeout(Duration::from_secs(60), assert_has_all(&life)).await.expect("pulls are answered");
+    assert!(!waiting.is_finished(), "answered before it was synced");
+    life.disk.resume_syncs();
+    assert_eq!(waiting.await.unwrap(), Ok(1));
+    life.stop().await;
+}
