@@ -9,15 +9,17 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use ractor::ActorStatus;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use self::actor::{Call, Context, Message, Request};
+use self::actor::{Context, Request};
 use self::admission::Admission;
 use self::arrivals::Arrivals;
-use self::completion::{Outcome, PageFound, Reply};
-use self::directory::{Directory, Entered, Refusal, Running};
+use self::asking::Asked;
+use self::completion::{Outcome, PageFound};
+use self::directory::{Directory, Entered, Refusal};
 use self::encoded::{EncodeRows, EncodedPage};
 use self::old::Old;
 use self::paging::Paging;
@@ -26,12 +28,12 @@ use crate::message::{
     Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
     Rejection, UserId,
 };
-use crate::wal;
 
 mod actor;
 pub mod admission;
 pub mod archive;
 mod arrivals;
+mod asking;
 mod audience;
 mod background;
 pub mod checkpoint;
@@ -98,6 +100,12 @@ enum Pulled {
     Encoded(EncodedPage),
 }
 
+/// A page, or the call that will answer with one.
+enum Sought {
+    Found(Pulled),
+    Asked(Asked),
+}
+
 impl Pulled {
     fn is_empty(&self) -> bool {
         match self {
@@ -112,8 +120,20 @@ impl Pulled {
 const CALL_BYTES: usize = 256;
 
 impl Conversations {
-    /// Stores a message; answers once it is durable.
-    pub async fn send(&self, caller: &UserId, to: &Address, draft: Draft) -> Result<Receipt, Rejection> {
+    /// Stores a message; answers once it is durable. Its place in the conversation is taken at once.
+    pub fn send<'a>(
+        &'a self,
+        caller: &'a UserId,
+        to: &Address,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Receipt, Rejection>> + Send + use<'a> {
+        self.answer(self.ask_to_send(caller, to, draft), caller).map(|outcome| match outcome? {
+            Outcome::Sent(receipt) => Ok(receipt),
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    fn ask_to_send(&self, caller: &UserId, to: &Address, draft: Draft) -> Result<Asked, Rejection> {
         let key = ConversationKey::of(caller, to);
         let bytes = CALL_BYTES + draft.msg.len() + draft.extra.len();
         // A group begins with `create`, a direct conversation with its first message.
@@ -121,10 +141,7 @@ impl Conversations {
             ConversationKey::Direct(..) => self.enter_or_begin(&key, bytes)?,
             ConversationKey::Group(_) => self.enter_group(&key, bytes)?,
         };
-        match self.call(entered, &as_user(caller), Request::Send(draft)).await? {
-            Outcome::Sent(receipt) => Ok(receipt),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(entered, as_user(caller), Request::Send(draft), Old::default())
     }
 
     /// Takes a message back; answers its recall index, the first one if it was recalled before.
@@ -230,20 +247,27 @@ impl Conversations {
         pull: &Pull,
         encoded: bool,
     ) -> Result<Pulled, Rejection> {
+        match self.seek(caller, at, pull, encoded)? {
+            Sought::Found(pulled) => Ok(pulled),
+            Sought::Asked(asked) => match self.answer(Ok(asked), caller).await? {
+                Outcome::Page(found) => Ok(Pulled::Page(*found)),
+                Outcome::Encoded(page) => Ok(Pulled::Encoded(*page)),
+                other => Err(unexpected(&other)),
+            },
+        }
+    }
+
+    fn seek(&self, caller: &UserId, at: &Address, pull: &Pull, encoded: bool) -> Result<Sought, Rejection> {
         let Some(entered) = self.enter(caller, at)? else {
             let mut page = Page::new(0, 0, 1);
             page.epoch = self.shared.epoch;
-            return Ok(Pulled::Page(PageFound { page, keep: None }));
+            return Ok(Sought::Found(Pulled::Page(PageFound { page, keep: None })));
         };
         if encoded && let Some(page) = self.kept_page(&entered, caller, pull) {
-            return Ok(Pulled::Encoded(page));
+            return Ok(Sought::Found(Pulled::Encoded(page)));
         }
         let request = Request::Pull { pull: pull.clone(), encoded };
-        match self.call(entered, &as_user(caller), request).await? {
-            Outcome::Page(found) => Ok(Pulled::Page(*found)),
-            Outcome::Encoded(page) => Ok(Pulled::Encoded(*page)),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(entered, as_user(caller), request, Old::default()).map(Sought::Asked)
     }
 
     /// The page that the actor would answer with, where it need not be asked: in a direct conversation its two may
@@ -383,48 +407,6 @@ impl Conversations {
 
     fn enter_or_begin(&self, key: &ConversationKey, bytes: usize) -> Result<Entered, Rejection> {
         self.shared.directory.enter_or_begin(key, bytes).map_err(rejection)
-    }
-
-    /// Casts, and waits for the answer. When the caller goes away the call is carried out all the
-    /// same, unless it needs old messages.
-    async fn call(&self, entered: Entered, caller: &Caller, request: Request) -> Result<Outcome, Rejection> {
-        let head = entered.0.head.clone();
-        match self.call_once(entered, caller, request, Old::default()).await? {
-            Outcome::Unread(unread) => Box::pin(self.call_with_old(&head.key, caller, *unread)).await,
-            outcome => Ok(outcome),
-        }
-    }
-
-    async fn call_once(
-        &self,
-        entered: Entered,
-        caller: &Caller,
-        request: Request,
-        old: Old,
-    ) -> Result<Outcome, Rejection> {
-        let (running, permit) = entered;
-        let (to, answer) = oneshot::channel();
-        let call = Call { caller: caller.clone(), request, old, reply: Reply { to, permit } };
-        if running.actor.cast(Message::Call(call)).is_err() {
-            self.shared.directory.quarantine(&running.head);
-            return Err(Rejection::Quarantined);
-        }
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.unanswered(&running)),
-        }
-    }
-
-    /// The ticket was dropped: the log has failed, or the actor could not load or died.
-    fn unanswered(&self, running: &Running) -> Rejection {
-        if self.shared.directory.log_state() == wal::State::Failed {
-            return Rejection::LogFailed;
-        }
-        self.shared.directory.quarantine(&running.head);
-        if !running.head.is_loaded() {
-            return Rejection::Quarantined;
-        }
-        Rejection::Broken(format!("the actor of {} died under a call", running.head.key))
     }
 }
 

@@ -14,8 +14,8 @@ use super::archive::Archive;
 use super::completion::Outcome;
 use super::directory::Entered;
 use super::old::{Missing, Old};
-use super::{CALL_BYTES, Conversations};
-use crate::message::{Caller, ConversationKey, Rejection};
+use super::{CALL_BYTES, Conversations, as_user};
+use crate::message::{ConversationKey, Rejection, UserId};
 
 /// Old pages that are read and answered at the same time; others wait, each on its connection. More
 /// would neither read faster nor fit: a page takes up to a few megabytes.
@@ -54,11 +54,11 @@ impl Paging {
 }
 
 impl Conversations {
-    /// Makes a call again with what it needs, until it needs nothing more.
-    pub(super) async fn call_with_old(
+    /// Makes a call of `user` again with what it needs, until it needs nothing more.
+    pub(super) async fn answer_with_old(
         &self,
         key: &Arc<ConversationKey>,
-        caller: &Caller,
+        user: &UserId,
         mut unread: Unread,
     ) -> Result<Outcome, Rejection> {
         let paging = &self.shared.paging;
@@ -67,7 +67,8 @@ impl Conversations {
         for _round in 0..ROUNDS_MAX {
             old.extend(paging.read(key, unread.missing).await?);
             let entered = self.enter_again(key, &unread.request)?;
-            match self.call_once(entered, caller, unread.request, old.clone()).await? {
+            let asked = self.ask(entered, as_user(user), unread.request, old.clone())?;
+            match self.only_answer(asked).await? {
                 Outcome::Unread(again) => unread = *again,
                 outcome => return Ok(outcome),
             }

@@ -288,7 +288,7 @@ impl Conversations {
                 None => to_ask.push(key),
             }
         }
-        let asked = to_ask.into_iter().map(|key| self.ask(inbox, key));
+        let asked = to_ask.into_iter().map(|key| self.ask_standing(inbox, key));
         let answers: Vec<_> = stream::iter(asked).buffer_unordered(ASKED_AT_A_TIME).collect().await;
         let mut unknown = Vec::new();
         for (key, answer) in answers {
@@ -343,7 +343,7 @@ impl Conversations {
     }
 
     /// Asks a conversation where it stands for the inbox's user, which hears of it from then on.
-    async fn ask(
+    async fn ask_standing(
         &self,
         inbox: &Arc<Inbox>,
         key: Arc<ConversationKey>,
@@ -372,7 +372,7 @@ impl Conversations {
         let (conversations, inbox) = (self.clone(), inbox.clone());
         let asking = tokio::spawn(async move {
             let _turn = inbox.turn_to_ask().await;
-            let asked = inbox.begin_asking().into_iter().map(|key| conversations.ask(&inbox, key));
+            let asked = inbox.begin_asking().into_iter().map(|key| conversations.ask_standing(&inbox, key));
             let answers: Vec<_> = stream::iter(asked).buffer_unordered(ASKED_AT_A_TIME).collect().await;
             // The sessions have everything up to where the conversations say they stand.
             conversations.shared.context.deliveries.caught_up().await;

@@ -1,6 +1,5 @@
 //! Request bodies: never more than the limit, never longer than the patience.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ impl Reader {
     }
 
     /// The whole body. A refusal leaves it unread in part: the connection cannot be used further.
-    pub(super) async fn read(&self, body: Incoming) -> Result<Whole, Failure> {
+    pub(super) async fn read(&self, mut body: Incoming) -> Result<Whole, Failure> {
         if body.is_end_stream() {
             return Ok(Whole { bytes: Bytes::new(), _share: None });
         }
@@ -58,20 +57,24 @@ impl Reader {
             return Err(self.too_large());
         }
         let share = self.share(announced.upper().unwrap_or(self.limit_bytes))?;
-        let mut collecting = pin!(self.collect(body));
-        // A small body mostly came with its head; a timer for it would cost more than reading it.
-        let bytes = match collecting.as_mut().now_or_never() {
-            Some(bytes) => bytes?,
-            None => self.in_time(collecting).await?,
+        let bytes = match self.come(&mut body)? {
+            // A small body mostly came with its head, whole; a timer for it would cost more than reading it.
+            Some(only) if body.is_end_stream() => only,
+            first => Box::pin(self.in_time(first, body)).await?,
         };
         Ok(Whole { bytes, _share: share })
     }
 
-    async fn in_time(
-        &self,
-        collecting: impl Future<Output = Result<Bytes, Failure>>,
-    ) -> Result<Bytes, Failure> {
-        let bytes = tokio::time::timeout(self.patience, collecting).await;
+    /// The first piece, if it has come already.
+    fn come(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+        let first = self.next(body).now_or_never().transpose()?.flatten();
+        first.as_ref().map_or(Ok(()), |first| self.check(first.len()))?;
+        Ok(first)
+    }
+
+    /// The whole of a body of which `first` was read.
+    async fn in_time(&self, first: Option<Bytes>, body: Incoming) -> Result<Bytes, Failure> {
+        let bytes = tokio::time::timeout(self.patience, self.collect(first, body)).await;
         bytes.map_err(|_| Failure::BodyTooSlow { patience: self.patience })?
     }
 
@@ -104,13 +107,8 @@ impl Reader {
         share.map(Some).map_err(|_| Failure::NoMemoryForBodies)
     }
 
-    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Failure> {
-        let Some(first) = self.next(&mut body).await? else { return Ok(Bytes::new()) };
-        self.check(first.len())?;
-        // The usual case: what came with the head, in place.
-        if body.is_end_stream() {
-            return Ok(first);
-        }
+    async fn collect(&self, first: Option<Bytes>, mut body: Incoming) -> Result<Bytes, Failure> {
+        let first = first.unwrap_or_default();
         let mut whole = BytesMut::with_capacity(self.expected_bytes(&body, first.len()));
         whole.extend_from_slice(&first);
         while let Some(next) = self.next(&mut body).await? {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
+
 use super::check;
 use super::encoding::ReplyEncoding;
 use super::proto;
@@ -32,13 +34,14 @@ impl SendRequest<'_> {
     }
 }
 
-pub(super) async fn send(
-    conversations: &Conversations,
-    caller: &UserId,
+/// Takes its place in the conversation at once.
+pub(super) fn send<'a>(
+    conversations: &'a Conversations,
+    caller: &'a UserId,
     request: SendRequest<'_>,
-) -> Result<Reply, Rejection> {
+) -> Result<impl Future<Output = Result<Reply, Rejection>> + Send + use<'a>, Rejection> {
     let (at, draft) = request.check()?;
-    conversations.send(caller, &at, draft).await.map(Reply::Sent)
+    Ok(conversations.send(caller, &at, draft).map_ok(Reply::Sent))
 }
 
 request! {

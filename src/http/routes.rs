@@ -1,4 +1,4 @@
-//! Paths to verbs, verbs to calls. Everything the API answers is in the two matches of this file.
+//! Paths to verbs, verbs to calls. Everything the API answers is in the matches of this file.
 
 use super::chat;
 use super::edge::Edge;
@@ -7,6 +7,7 @@ use super::group;
 use super::reply::Reply;
 use super::request::decode;
 use super::sync;
+use crate::conversation::Conversations;
 use crate::message::{Caller, Rejection};
 use crate::telemetry::Verb;
 
@@ -60,7 +61,8 @@ fn group_verb(name: &str) -> Verb {
     }
 }
 
-/// Makes the call that a request asks for.
+/// Makes the call that a request asks for. Sends wait in place, the others apart: every connection has room for the
+/// largest of what waits in place.
 pub(super) async fn dispatch(
     edge: &Edge,
     verb: Verb,
@@ -69,25 +71,42 @@ pub(super) async fn dispatch(
     body: &[u8],
     reply_encoding: ReplyEncoding,
 ) -> Result<Reply, Rejection> {
-    let conversations = &edge.conversations;
+    let (conversations, user) = (&edge.conversations, &caller.user);
     match verb {
-        Verb::Send => chat::send(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Recall => chat::recall(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Ack => chat::ack(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Pull => chat::pull(conversations, &caller.user, decode(encoding, body)?, reply_encoding).await,
-        Verb::List => sync::list(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Sync => sync::sync(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Acks => sync::acks(conversations, &caller.user, decode(encoding, body)?).await,
-        Verb::Signal => sync::signal(conversations, &caller.user, sync::decode_signal(encoding, body)?).await,
-        Verb::Online => sync::online(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::Send => chat::send(conversations, user, decode(encoding, body)?)?.await,
+        Verb::Recall => Box::pin(chat::recall(conversations, user, decode(encoding, body)?)).await,
+        Verb::Ack => Box::pin(chat::ack(conversations, user, decode(encoding, body)?)).await,
+        Verb::Pull => {
+            Box::pin(chat::pull(conversations, user, decode(encoding, body)?, reply_encoding)).await
+        }
+        _ => Box::pin(dispatch_rare(conversations, verb, caller, encoding, body)).await,
+    }
+}
+
+async fn dispatch_rare(
+    conversations: &Conversations,
+    verb: Verb,
+    caller: &Caller,
+    encoding: BodyEncoding,
+    body: &[u8],
+) -> Result<Reply, Rejection> {
+    let user = &caller.user;
+    match verb {
+        Verb::List => sync::list(conversations, user, decode(encoding, body)?).await,
+        Verb::Sync => sync::sync(conversations, user, decode(encoding, body)?).await,
+        Verb::Acks => sync::acks(conversations, user, decode(encoding, body)?).await,
+        Verb::Signal => sync::signal(conversations, user, sync::decode_signal(encoding, body)?).await,
+        Verb::Online => sync::online(conversations, user, decode(encoding, body)?).await,
         Verb::GroupCreate => group::create(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupInfo => group::info(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupMembers => group::members(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupAdd => group::add(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupKick => group::kick(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupLeave => group::leave(conversations, caller, decode(encoding, body)?).await,
+        // Made by `dispatch`.
+        Verb::Send | Verb::Recall | Verb::Ack | Verb::Pull
         // Refused, or taken by the streams, before its body was read.
-        Verb::Stream | Verb::Resume | Verb::Unknown => {
+        | Verb::Stream | Verb::Resume | Verb::Unknown => {
             Err(Rejection::Invalid("there is nothing at this path".to_owned()))
         }
     }

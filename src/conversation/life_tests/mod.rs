@@ -19,6 +19,7 @@ use crate::disk::{Disk, Simulated};
 use crate::message::{MessageView, Page};
 use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
+use crate::wal;
 
 mod damage;
 mod delivering;
