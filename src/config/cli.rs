@@ -314,7 +314,7 @@ pub(super) struct ServeFlags {
     /// at least 1]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
-    /// A page origin whose browsers may open streams, or *; may be repeated [default: the server's own host]
+    /// An origin whose pages may call and open streams, or *; may be repeated [default: the server's own host]
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
     /// How often a silent stream is pinged; after two unanswered ones it is closed [default: 25s]

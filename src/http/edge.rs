@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::Options;
 use super::body;
 use super::connection::Protocol;
+use super::cors::Cors;
 use super::credentials::LastCaller;
 use super::drain::Drain;
 use super::exchange::{self, Connection};
@@ -29,6 +30,7 @@ pub struct Edge {
     pub(super) limiter: Option<Limiter>,
     pub(super) bodies: body::Reader,
     pub(super) streams: stream::Streams,
+    pub(super) cors: Cors,
     pub(super) drain: Drain,
 }
 
@@ -54,6 +56,7 @@ impl Edge {
             limiter: options.rate.map(Limiter::new),
             bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
             streams: stream::Streams::new(&options),
+            cors: Cors::new(&options.origins),
             drain: drain.clone(),
         });
         let connections = options.connections;

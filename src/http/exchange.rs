@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, Version, header};
 
+use super::cors;
 use super::credentials::LastCaller;
 use super::edge::Edge;
 use super::encoding::{self, BodyEncoding, ReplyEncoding};
@@ -46,20 +47,19 @@ pub(super) fn answer(
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
     let started = Instant::now();
     let verb = routes::verb(request.uri().path());
-    let asked = match verb {
-        Verb::Stream => Asked::Stream(Box::new(request)),
-        _ => {
-            let (head, body) = request.into_parts();
-            Asked::Call(admit(&connection, verb, &head), body)
-        }
-    };
+    let page = connection.edge.cors.page(request.headers());
+    let asked = Asked::of(&connection, verb, page.is_some(), request);
     async move {
         let _in_flight = InFlight::begin(&connection.edge.metrics);
-        let answer = match asked {
+        let mut answer = match asked {
             Asked::Call(Ok(call), body) => connection.call(verb, &call, body).await,
             Asked::Call(Err(failure), body) => Box::pin(connection.refuse(failure, body)).await,
             Asked::Stream(request) => Box::pin(connection.stream(*request)).await,
+            Asked::Leave(answer) => *answer,
         };
+        if let Some(page) = page {
+            page.may_read(&mut answer.response);
+        }
         connection.edge.metrics.request(verb, answer.code, started.elapsed());
         Ok(answer.response)
     }
@@ -70,6 +70,21 @@ enum Asked {
     /// A verb with these fields in its body, if the head allows it.
     Call(Result<Call, Failure>, Incoming),
     Stream(Box<Request<Incoming>>),
+    /// Whether a page may call: this answers it.
+    Leave(Box<Answer>),
+}
+
+impl Asked {
+    fn of(connection: &Connection, verb: Verb, by_page: bool, request: Request<Incoming>) -> Self {
+        if by_page && let Some(answer) = cors::preflight(verb, &request) {
+            return Self::Leave(Box::new(answer));
+        }
+        if verb == Verb::Stream {
+            return Self::Stream(Box::new(request));
+        }
+        let (head, body) = request.into_parts();
+        Self::Call(admit(connection, verb, &head), body)
+    }
 }
 
 /// Everything that can be decided without the body, the cheapest first.
@@ -102,8 +117,8 @@ pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Fa
 fn check_route(verb: Verb, method: &Method) -> Result<(), Failure> {
     match verb {
         Verb::Unknown | Verb::Resume => Err(Failure::UnknownPath),
-        _ if method == Method::POST => Ok(()),
-        _ => Err(Failure::WrongMethod { allow: "POST" }),
+        _ if method == routes::method(verb) => Ok(()),
+        _ => Err(Failure::WrongMethod { allow: routes::method(verb) }),
     }
 }
 

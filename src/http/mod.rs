@@ -17,6 +17,7 @@ mod body;
 mod chat;
 mod check;
 mod connection;
+mod cors;
 mod credentials;
 mod drain;
 mod edge;
@@ -63,7 +64,7 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Most open connections to the public API; further ones wait in the system's queue.
     pub connections: usize,
-    /// Origins whose pages may open streams, beside the server's own host; `*`: any.
+    /// Origins whose pages may call and open streams, beside the server's own host; `*`: any.
     pub origins: Vec<String>,
     /// How often a silent stream is pinged; unanswered for twice as long, it is closed.
     pub stream_ping: Duration,

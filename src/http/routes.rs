@@ -19,6 +19,14 @@ pub(super) fn verb(path: &str) -> Verb {
     path.strip_prefix("/im.group/").map_or(Verb::Unknown, group_verb)
 }
 
+/// The method that a verb is called with.
+pub(super) fn method(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Stream => "GET",
+        _ => "POST",
+    }
+}
+
 /// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`;
 /// and `resume`, which only streams have.
 pub(super) fn verb_of_method(method: &str) -> Verb {

@@ -12,6 +12,7 @@ mod bodies;
 mod chatting;
 mod checkpoints;
 mod clients;
+mod cors;
 mod damage;
 mod draining;
 mod errors;
