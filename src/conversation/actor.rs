@@ -177,6 +177,18 @@ impl Residence {
                 self.change(group::kick(self.state(), &key, &caller, &users, now_ns()), reply)
             }
             Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
+            Request::SetDuty { user, duty } => {
+                self.change(group::set_duty(self.state(), &key, &caller, &user, duty, now_ns()), reply)
+            }
+            Request::RenameGroup(name) => {
+                self.change(group::rename(self.state(), &key, &caller, &name, now_ns()), reply)
+            }
+            Request::Mute { user, until_s } => {
+                self.change(group::mute(self.state(), &key, &caller, &user, until_s, now_ns()), reply)
+            }
+            Request::DismissGroup => {
+                self.change(group::dismiss(self.state(), &key, &caller, now_ns()), reply)
+            }
             Request::GroupInfo => self.group_info(&key, &caller, reply),
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
             Request::Join(inbox) => self.join(inbox, reply),

@@ -16,7 +16,7 @@ use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
-use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
+use crate::snapshot::{self, Chunk, ChunkMeta, IndexEntry, PackReader, StoreId, key_hash};
 
 mod pages;
 pub(crate) mod people;
@@ -255,7 +255,8 @@ fn load_chunk(
     entry: &IndexEntry,
     chunk: &Chunk,
 ) -> Result<(), Error> {
-    let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
+    let ChunkMeta { kind, version, .. } = chunk.meta;
+    let known = kind == chunk::KIND && (chunk::VERSION..=chunk::VERSION_WITH_MARKS).contains(&version);
     let result = match known {
         true => loader.load(chunk.meta.applied_lsn, &chunk.payload).map(|()| {
             let summary = Summary::from_numbers(entry.summary);

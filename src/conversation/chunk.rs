@@ -12,12 +12,14 @@ pub(crate) use self::loader::{Loader, messages_of};
 pub(crate) use self::merge::{Merger, Retention};
 pub(crate) use self::people::people_in;
 
+use self::marks::MarksV2;
 use super::codec;
 use super::history::Stored;
 use super::participants::{Membership, Participant};
 use super::state::State;
 
 mod loader;
+mod marks;
 mod merge;
 mod people;
 
@@ -35,8 +37,10 @@ const CHUNK_RECALLS: u32 = 1 << 18;
 const CHUNK_PARTICIPANTS: usize = 1 << 14;
 /// The kind of every chunk, as it stands in the pack beside the payload.
 pub(crate) const KIND: u8 = 1;
-/// Which struct the payload is.
+/// Which struct the payload is: [`ChunkV1`] ...
 pub(crate) const VERSION: u8 = 1;
+/// ... and [`MarksV2`] behind it.
+pub(crate) const VERSION_WITH_MARKS: u8 = 2;
 /// Stands for "not a member" where a duty is expected.
 const NO_DUTY: u8 = 255;
 
@@ -62,6 +66,8 @@ pub(crate) struct Chunk {
     pub(crate) payload: Vec<u8>,
     /// Whether it is the last of its series and carries the head.
     pub(crate) complete: bool,
+    /// [`VERSION`], or [`VERSION_WITH_MARKS`] where there are some.
+    pub(crate) version: u8,
 }
 
 /// What the index of a pack tells of a chunk without decoding it.
@@ -238,7 +244,7 @@ fn encode_end<'a>(state: &'a State, saved: Saved, messages: Vec<MessageV1<'a>>) 
         body.participants = rows.iter().map(participant_of).collect();
     }
     body.head = Some(head_of(state));
-    chunks.push(finish(state.applied_lsn, body));
+    chunks.push(finish_with(state.applied_lsn, body, &MarksV2::of(state)));
     chunks
 }
 
@@ -247,6 +253,10 @@ fn continuing<'a>(saved: Saved) -> ChunkV1<'a> {
 }
 
 fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
+    finish_with(applied_lsn, body, &MarksV2::default())
+}
+
+fn finish_with(applied_lsn: u64, body: ChunkV1<'_>, marks: &MarksV2) -> Chunk {
     let summary = Summary {
         messages: (body.messages_before, body.messages_before + body.messages.len() as u32),
         recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
@@ -257,7 +267,24 @@ fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
-    Chunk { applied_lsn, complete: summary.complete, summary, payload }
+    let version = match *marks == MarksV2::default() {
+        true => VERSION,
+        false => {
+            codec::encode_into(marks, &mut payload);
+            VERSION_WITH_MARKS
+        }
+    };
+    Chunk { applied_lsn, complete: summary.complete, summary, payload, version }
+}
+
+/// What a payload of either version holds. Marks are about the whole, so they stand with the head alone.
+fn decode(payload: &[u8]) -> Result<(ChunkV1<'_>, MarksV2), codec::Error> {
+    let (chunk, rest) = codec::decode_first::<ChunkV1<'_>>(payload)?;
+    if rest.is_empty() {
+        return Ok((chunk, MarksV2::default()));
+    }
+    let marks = codec::decode(rest)?;
+    if chunk.head.is_some() { Ok((chunk, marks)) } else { Err(codec::Error::Impossible("marks")) }
 }
 
 fn take_messages(state: &State, saved: Saved) -> Vec<MessageV1<'_>> {

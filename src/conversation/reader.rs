@@ -30,7 +30,7 @@ use crate::message::{
 pub(super) const READS_MAX: usize = 16;
 /// Conversations asked at a time by one call: enough to keep the log and the disk busy, far below the
 /// permits of the node.
-const ASKED_AT_A_TIME: usize = 16;
+pub(super) const ASKED_AT_A_TIME: usize = 16;
 /// Most conversations in the answer of one sync; the rest comes with the next.
 const SYNCED_CHATS_MAX: usize = 100;
 
@@ -253,7 +253,7 @@ impl Conversations {
     }
 
     /// The caller's inbox, with everything in it that anybody may have been told of.
-    async fn inbox(&self, user: &UserId) -> Result<Arc<Inbox>, Rejection> {
+    pub(super) async fn inbox(&self, user: &UserId) -> Result<Arc<Inbox>, Rejection> {
         let (inbox, is_new) = self.inboxes().enter(user, self.now_s());
         if is_new {
             // Others may wait for it: it is read also when this caller goes away.
@@ -456,6 +456,6 @@ fn last_of(message: &MessageView<'_>) -> Last {
     Last { message: Arc::new(owned), recall_index: message.recall_index }
 }
 
-fn foreign_cursor() -> Rejection {
+pub(super) fn foreign_cursor() -> Rejection {
     Rejection::Invalid("cursor: not one this server gave".into())
 }

@@ -135,8 +135,7 @@ pub(crate) struct AckV1<'a> {
     pub(crate) msg_index: u32,
 }
 
-/// What a [`GroupV1`] record does; numbers on disk. 5 to 8 belong to changes of duty, name, mute
-/// and to the end of a group.
+/// What a [`GroupV1`] record does; numbers on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum GroupChange {
@@ -148,6 +147,14 @@ pub(crate) enum GroupChange {
     Kick = 3,
     /// `users[0]` goes.
     Leave = 4,
+    /// `users[0]` gets `duty`; when that is the owner's, the owner before becomes an admin.
+    Duty = 5,
+    /// The group gets `name`.
+    Rename = 6,
+    /// `users[0]` may send nothing before `until_s`; 0: may send again.
+    Mute = 7,
+    /// The group ends: everybody goes, and nothing is readable any more.
+    Dismiss = 8,
 }
 
 /// A group changed. One shape for every change, so that later changes need no new kind.
@@ -177,6 +184,10 @@ impl GroupV1<'_> {
             2 => Ok(GroupChange::Add),
             3 => Ok(GroupChange::Kick),
             4 => Ok(GroupChange::Leave),
+            5 => Ok(GroupChange::Duty),
+            6 => Ok(GroupChange::Rename),
+            7 => Ok(GroupChange::Mute),
+            8 => Ok(GroupChange::Dismiss),
             _ => Err(Error::Impossible("change")),
         }
     }
@@ -235,7 +246,9 @@ impl<'a> Record<'a> {
     fn text_bytes(&self) -> usize {
         match self {
             Self::Send(record) => record.msg.len() + record.extra.len() + record.client_msg_id.len(),
-            Self::Group(record) => record.users.iter().map(|user| user.len() + 2).sum(),
+            Self::Group(record) => {
+                record.name.len() + record.users.iter().map(|user| user.len() + 2).sum::<usize>()
+            }
             Self::Recall(_) | Self::Ack(_) => 0,
         }
     }
@@ -325,6 +338,32 @@ mod tests {
         );
         let group = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
         assert_eq!(hex(&encode_key(&group)), "01016700");
+    }
+
+    #[test]
+    fn changes_of_duty_name_and_mute_and_the_end_have_the_bytes_they_always_had() {
+        let key = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
+        let of = |change: GroupChange, users: Vec<&'static str>, name, duty, until_s| {
+            let (key, change, by, timestamp_ns) = (KeyV1::of(&key), change as u8, "alice", 9);
+            let record = Record::Group(GroupV1 { key, change, by, timestamp_ns, users, name, duty, until_s });
+            let bytes = record.encode();
+            assert_eq!(Record::decode(record.kind(), &bytes).expect("decodes"), record);
+            format!("{} {}", record.kind(), hex(&bytes))
+        };
+        assert_eq!(
+            [
+                of(GroupChange::Duty, vec!["bob"], "", 3, 0),
+                of(GroupChange::Rename, vec![], "new", 0, 0),
+                of(GroupChange::Mute, vec!["bob"], "", 0, 1_800_000_000),
+                of(GroupChange::Dismiss, vec![], "", 0, 0),
+            ],
+            [
+                "4 010167000505616c696365090103626f62000300",
+                "4 010167000605616c6963650900036e65770000",
+                "4 010167000705616c696365090103626f620000fc00d2496b",
+                "4 010167000805616c6963650900000000",
+            ]
+        );
     }
 
     #[test]

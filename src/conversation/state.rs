@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 pub(crate) use self::page::Pulled;
+use super::group::Mutes;
 use super::history::{self, History, Stored};
 use super::old::{Missing, Old};
 use super::participants::{Membership, Participants};
@@ -53,6 +54,10 @@ pub(crate) struct GroupFacts {
     pub(crate) name: String,
     pub(crate) created_ns: u64,
     pub(crate) members_count: u32,
+    /// Who may not send for a while.
+    pub(crate) mutes: Mutes,
+    /// Whether it has ended: its id stays taken, and for all else there is no such group.
+    pub(crate) dismissed: bool,
 }
 
 /// A record that does not continue this state: a bug, or damage that every checksum missed.
@@ -119,11 +124,24 @@ impl State {
     pub(crate) fn admit(&self, user: &UserId) -> Result<Option<&Membership>, Rejection> {
         match (&*self.key, &self.group) {
             (ConversationKey::Direct(..), _) => Ok(None),
-            (ConversationKey::Group(_), None) => Err(Rejection::NoSuchGroup),
-            (ConversationKey::Group(_), Some(_)) => match self.participants.membership_of(user) {
-                Some(membership) => Ok(Some(membership)),
-                None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
-            },
+            (ConversationKey::Group(_), Some(group)) if !group.dismissed => {
+                match self.participants.membership_of(user) {
+                    Some(membership) => Ok(Some(membership)),
+                    None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
+                }
+            }
+            (ConversationKey::Group(_), _) => Err(Rejection::NoSuchGroup),
+        }
+    }
+
+    /// Refuses whoever is in the conversation and may say nothing at this time of its clock.
+    pub(crate) fn refuse_silenced(&self, user: &UserId, timestamp_ns: u64) -> Result<(), Rejection> {
+        match &self.group {
+            Some(group) if !group.mutes.is_empty() => {
+                let number = self.participants.number_of(user.as_str());
+                number.map_or(Ok(()), |number| group.mutes.refuse(number, timestamp_ns))
+            }
+            _ => Ok(()),
         }
     }
 

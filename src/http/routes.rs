@@ -56,6 +56,11 @@ fn group_verb(name: &str) -> Verb {
         "add" => Verb::GroupAdd,
         "kick" => Verb::GroupKick,
         "leave" => Verb::GroupLeave,
+        "set_duty" => Verb::GroupSetDuty,
+        "rename" => Verb::GroupRename,
+        "mute" => Verb::GroupMute,
+        "dismiss" => Verb::GroupDismiss,
+        "list" => Verb::GroupList,
         _ => Verb::Unknown,
     }
 }
@@ -86,6 +91,11 @@ pub(super) async fn dispatch(
         Verb::GroupAdd => group::add(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupKick => group::kick(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupLeave => group::leave(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupSetDuty => group::set_duty(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupRename => group::rename(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupMute => group::mute(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupDismiss => group::dismiss(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupList => group::list(conversations, &caller.user, decode(encoding, body)?).await,
         // Refused, or taken by the streams, before its body was read.
         Verb::Stream | Verb::Resume | Verb::Unknown => {
             Err(Rejection::Invalid("there is nothing at this path".to_owned()))

@@ -218,7 +218,11 @@ impl Rows {
 
     fn is_my_end(&self, event: &Event) -> bool {
         let Content::Group { action, user, .. } = &event.content else { return false };
-        *user == self.user && matches!(action, GroupAction::Kick | GroupAction::Leave)
+        match action {
+            GroupAction::Dismiss => true,
+            GroupAction::Kick | GroupAction::Leave => *user == self.user,
+            _ => false,
+        }
     }
 
     /// A conversation without a row: the end of one that the user has left already, or one that could

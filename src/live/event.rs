@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::message::{Address, ConversationKey, OwnedMessage, UserId};
+use crate::message::{Address, ConversationKey, Duty, OwnedMessage, UserId};
 
 /// One thing that happened in a conversation. It is durable under the server's sync mode (a signal
 /// is never stored). Shared by all who get it.
@@ -45,7 +45,7 @@ pub enum Content {
         /// What is unread for them now.
         unread: u32,
     },
-    /// The membership of the group changed.
+    /// The group changed.
     Group {
         /// How.
         action: GroupAction,
@@ -67,8 +67,8 @@ pub enum Content {
     },
 }
 
-/// How the membership of a group changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a group changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupAction {
     /// The group began; the user owns it.
     Create,
@@ -78,6 +78,17 @@ pub enum GroupAction {
     Kick,
     /// The user went.
     Leave,
+    /// The user has another duty.
+    Duty(Duty),
+    /// The user gave the group this name.
+    Rename(Box<str>),
+    /// The user may not send.
+    Mute {
+        /// Until when, Unix seconds; 0: they may again.
+        until_s: u64,
+    },
+    /// The user ended the group: everybody is out.
+    Dismiss,
 }
 
 impl Event {
@@ -106,6 +117,7 @@ impl Event {
         let texts = match &self.content {
             Content::Message(message) => message.msg.len() + message.extra.len(),
             Content::Signal { kind, data, .. } => kind.len() + data.len(),
+            Content::Group { action: GroupAction::Rename(name), .. } => name.len(),
             Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } => 0,
         };
         OVERHEAD_BYTES + 2 * texts

@@ -20,6 +20,7 @@ use super::transcript::{
 use crate::config::limits::{BODY_BYTES, CLIENT_MSG_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX};
 use crate::conversation::Place;
 use crate::conversation::chunk::{self, Saved};
+use crate::conversation::group::Mutes;
 use crate::conversation::history::Stored;
 use crate::conversation::participants::{Membership, Participant};
 use crate::conversation::people::ConversationPack;
@@ -289,8 +290,11 @@ impl Builder {
         for row in &line.participants {
             participant(&mut state, row)?;
         }
-        state.group = line.group.as_ref().map(|group| facts_of(group, &state)).transpose()?;
+        state.group = line.group.as_ref().map(|group| facts_of(group, line, &state)).transpose()?;
         state.last_timestamp_ns = line.last_timestamp_ns;
+        if state.group.is_none() && line.participants.iter().any(|row| row.muted_until_s != 0) {
+            return Err("muted_until_s: only in groups is anybody muted".into());
+        }
         if let Some(hash) = &line.hash {
             state.hash = hash_of(hash)?;
         }
@@ -390,7 +394,7 @@ fn key_of(line: &ConversationLine<'_>) -> Result<ConversationKey, String> {
     }
 }
 
-fn facts_of(group: &GroupLine<'_>, state: &State) -> Result<GroupFacts, String> {
+fn facts_of(group: &GroupLine<'_>, line: &ConversationLine<'_>, state: &State) -> Result<GroupFacts, String> {
     if group.name.len() > GROUP_NAME_BYTES_MAX {
         return Err(format!("name: longer than {GROUP_NAME_BYTES_MAX} bytes"));
     }
@@ -399,7 +403,11 @@ fn facts_of(group: &GroupLine<'_>, state: &State) -> Result<GroupFacts, String> 
         return Err(format!("participants: {members} members, at most {GROUP_MEMBERS_MAX} are allowed"));
     }
     let (name, created_ns) = (group.name.clone().into_owned(), group.created_ns);
-    Ok(GroupFacts { name, created_ns, members_count: members as u32 })
+    let mut mutes = Mutes::default();
+    for (row, number) in line.participants.iter().zip(0..) {
+        mutes.set(number, row.muted_until_s);
+    }
+    Ok(GroupFacts { name, created_ns, members_count: members as u32, mutes, dismissed: group.dismissed })
 }
 
 fn participant(state: &mut State, line: &ParticipantLine<'_>) -> Result<(), String> {

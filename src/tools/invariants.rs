@@ -115,6 +115,24 @@ fn members(state: &State, broken: &mut Vec<String>) {
     if owners != u32::from(count > 0) {
         broken.push(format!("it has {count} members and {owners} owners"));
     }
+    if facts.dismissed {
+        dismissed(state, count, broken);
+    }
+}
+
+/// Nobody is in, nothing may be read, and no text is left in memory.
+fn dismissed(state: &State, members: u32, broken: &mut Vec<String>) {
+    if members > 0 || !state.group.as_ref().is_some_and(|facts| facts.mutes.is_empty()) {
+        broken.push(format!("it was dismissed and has {members} members, or mutes"));
+    }
+    let newest = state.history.newest_message();
+    if state.history.kept_from() <= newest {
+        let from = state.history.kept_from();
+        broken.push(format!("it was dismissed and keeps messages {from} to {newest}"));
+    }
+    if let Some((index, _)) = all_messages(state).find(|(_, message)| !message.erased) {
+        broken.push(format!("it was dismissed and has the text of message {index}"));
+    }
 }
 
 /// All messages with their indices, in their order.

@@ -115,6 +115,16 @@ async fn groups_are_made_changed_and_left() {
     assert_eq!((info.members_count, info.duty, info.name.as_str()), (2, Duty::Member, "Friends"));
     let members = of_bob.members(&group, "", 10).await.expect("members").members;
     assert_eq!(members[0].user.as_str(), alice);
+    of_alice.set_duty(&group, &user(&bob), Duty::Admin).await.expect("given");
+    of_bob.rename_group(&group, "Others").await.expect("renamed");
+    let listed = of_bob.groups("", 10).await.expect("groups");
+    assert_eq!((listed.groups.len(), listed.cursor.as_str()), (1, ""));
+    assert_eq!((listed.groups[0].name.as_str(), listed.groups[0].duty), ("Others", Duty::Admin));
+    of_alice.mute(&group, &user(&bob), u32::MAX).await.expect("muted");
+    let muted = of_bob.send(&Address::Group(group.clone()), "x").await.expect_err("muted");
+    assert!(muted.to_string().contains("muted"), "{muted}");
+    of_alice.mute(&group, &user(&bob), 0).await.expect("not muted any more");
+    of_bob.send(&Address::Group(group.clone()), "x").await.expect("sent");
     of_bob.leave_group(&group).await.expect("left");
     let refused = of_bob.leave_group(&group).await.expect_err("left already");
     assert!(matches!(refused, Error::Refused { code: 10008, .. }), "{refused}");

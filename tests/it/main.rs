@@ -7,6 +7,7 @@
 mod support;
 
 mod acking;
+mod administering;
 mod benching;
 mod bodies;
 mod chatting;

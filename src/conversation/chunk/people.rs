@@ -1,6 +1,6 @@
 //! Who is in a conversation, as one of its chunks says it.
 
-use super::{ChunkV1, NO_DUTY};
+use super::{NO_DUTY, decode};
 use crate::conversation::codec;
 
 /// A row of the table of participants that a chunk carries.
@@ -15,7 +15,7 @@ pub(crate) struct Person<'a> {
 /// The participants in a chunk. None in most chunks of a long series: their table comes at its end, in several chunks
 /// when it is large.
 pub(crate) fn people_in(payload: &[u8]) -> Result<Vec<Person<'_>>, codec::Error> {
-    let chunk: ChunkV1<'_> = codec::decode(payload)?;
+    let (chunk, _) = decode(payload)?;
     let people = chunk.participants.iter().map(|row| Person {
         user: row.user,
         read_cursor: row.read_cursor,

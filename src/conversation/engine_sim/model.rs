@@ -7,10 +7,10 @@ use super::super::archive::people::{Row, Whereabouts};
 use super::super::history::{self, is_remembered};
 use super::super::old::Old;
 use super::super::people::PeopleError;
-use super::super::record::{GroupChange, Record, extend_hash};
+use super::super::record::{GroupChange, GroupV1, Record, extend_hash};
 use super::super::retention;
-use super::super::state::{Durable, State};
-use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt, UserId};
+use super::super::state::{Durable, GroupFacts, State};
+use crate::message::{ConversationKey, Direction, Draft, Duty, Page, Pull, Receipt, UserId};
 use crate::snapshot;
 
 /// How a life ended.
@@ -62,6 +62,15 @@ struct Plain {
     cursors: BTreeMap<String, u32>,
     /// With the first message that each may read.
     members: BTreeMap<String, u32>,
+    admins: BTreeSet<String>,
+    owner: Option<String>,
+    name: String,
+    /// Until when, Unix seconds.
+    muted: BTreeMap<String, u64>,
+    dismissed: bool,
+    /// Since when each was in last, and everybody in order of appearance: what decides who succeeds an owner.
+    joined: BTreeMap<String, u64>,
+    seen: Vec<String>,
     hash: u128,
     last_lsn: u64,
     newest_message_ns: u64,
@@ -181,6 +190,8 @@ impl Model {
             plain.last_lsn = lsn;
         }
         plain.cursors.retain(|_, cursor| *cursor > 0);
+        // Helps to find who succeeds whom; no state has it in this form.
+        (plain.joined, plain.seen) = Default::default();
         plain
     }
 
@@ -214,6 +225,12 @@ impl Model {
                 Expected::Retry(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true })
             }
         }
+    }
+
+    /// Whether the sender of a new message is muted at that time.
+    pub(super) fn is_muted(&self, key: &ConversationKey, sender: &str, now_ns: u64) -> bool {
+        let until_s = self.plain(key, self.len()).muted.get(sender).copied().unwrap_or(0);
+        now_ns < until_s * 1_000_000_000
     }
 
     /// Who sent a message and which recall took it back, 0 for none; `None` when it is absent.
@@ -305,10 +322,63 @@ impl Plain {
                 let cursor = self.cursors.entry(ack.user.to_owned()).or_default();
                 *cursor = (*cursor).max(ack.msg_index);
             }
-            Record::Group(change) => {
-                let comes = matches!(change.change(), Ok(GroupChange::Create | GroupChange::Add));
-                change.users.iter().for_each(|user| if comes { self.come(user) } else { self.go(user) });
+            Record::Group(change) => self.change(change),
+        }
+    }
+
+    fn change(&mut self, change: &GroupV1<'_>) {
+        let whom = || change.users[0].to_owned();
+        match change.change().expect("it was encoded here") {
+            GroupChange::Create => {
+                self.name = change.name.to_owned();
+                change.users.iter().for_each(|user| self.come(user, change.timestamp_ns));
+                self.owner = Some(whom());
             }
+            GroupChange::Add => {
+                change.users.iter().for_each(|user| self.come(user, change.timestamp_ns));
+                self.succeed();
+            }
+            GroupChange::Kick | GroupChange::Leave => change.users.iter().for_each(|user| self.go(user)),
+            GroupChange::Duty => self.give(whom(), Duty::from_number(change.duty).expect("a duty")),
+            GroupChange::Rename => self.name = change.name.to_owned(),
+            GroupChange::Mute => {
+                self.muted.retain(|_, until_s| *until_s > change.timestamp_ns / 1_000_000_000);
+                self.muted.insert(whom(), change.until_s);
+                self.muted.retain(|_, until_s| *until_s > 0);
+            }
+            GroupChange::Dismiss => {
+                (self.members, self.admins, self.muted) = Default::default();
+                (self.owner, self.dismissed) = (None, true);
+                self.messages.iter_mut().for_each(|message| message.text.clear());
+            }
+        }
+    }
+
+    fn give(&mut self, user: String, duty: Duty) {
+        self.admins.remove(&user);
+        match duty {
+            Duty::Member => {}
+            Duty::Admin => {
+                self.admins.insert(user);
+            }
+            Duty::Owner => {
+                self.muted.remove(&user);
+                self.admins.extend(self.owner.replace(user));
+            }
+        }
+    }
+
+    /// Somebody owns a group in which anybody is: the longest-standing admin, else member.
+    fn succeed(&mut self) {
+        if self.owner.is_some() {
+            return;
+        }
+        let rank = |user: &&String| {
+            let first_seen = self.seen.iter().position(|seen| seen == *user);
+            (!self.admins.contains(*user), self.joined[*user], first_seen)
+        };
+        if let Some(heir) = self.members.keys().min_by_key(rank).cloned() {
+            self.give(heir, Duty::Owner);
         }
     }
 
@@ -316,6 +386,9 @@ impl Plain {
     fn kept_from(&self, rules: &retention::Options, newest: u32, now_ns: u64) -> u32 {
         let cutoff_ns = rules.cutoff_ns(now_ns);
         let is_old = |message: &&PlainMessage| message.timestamp_ns < cutoff_ns;
+        if self.dismissed {
+            return self.messages.len() as u32 + 1;
+        }
         let too_old = self.messages.iter().take(newest as usize).take_while(is_old).count() as u32;
         too_old.max(rules.excess(newest)) + 1
     }
@@ -328,9 +401,11 @@ impl Plain {
     }
 
     /// A newcomer has nothing unread.
-    fn come(&mut self, user: &str) {
+    fn come(&mut self, user: &str, timestamp_ns: u64) {
         let newest = self.messages.len() as u32;
         if !self.members.contains_key(user) {
+            self.joined.insert(user.to_owned(), timestamp_ns);
+            self.see(user);
             self.members.insert(user.to_owned(), newest + 1);
             self.cursors.insert(user.to_owned(), newest);
         }
@@ -362,6 +437,18 @@ impl Plain {
 
     fn go(&mut self, user: &str) {
         self.members.remove(user);
+        self.admins.remove(user);
+        if self.owner.as_deref() == Some(user) {
+            self.owner = None;
+            self.succeed();
+        }
+    }
+
+    /// Notes in which order people appear.
+    fn see(&mut self, user: &str) {
+        if !self.seen.iter().any(|seen| seen == user) {
+            self.seen.push(user.to_owned());
+        }
     }
 }
 
@@ -382,12 +469,26 @@ fn plain_of(state: &State, old: &Old) -> Plain {
     let rows = state.participants.rows();
     let read = rows.iter().filter(|row| row.read_cursor > 0);
     let members = state.participants.members();
+    let of_duty = |duty| {
+        let members = state.participants.members().filter(move |(.., it)| it.duty == duty);
+        members.map(|(_, row, _)| row.user.as_str().to_owned())
+    };
+    let group = state.group.as_ref();
+    let muted =
+        |group: &GroupFacts| group.mutes.iter().map(|it| (user(it.participant), it.until_s)).collect();
     let recalls = 1..=state.history.newest_recall();
     Plain {
         messages: messages.collect(),
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
         members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
+        admins: of_duty(Duty::Admin).collect(),
+        owner: of_duty(Duty::Owner).next(),
+        name: group.map_or_else(String::new, |group| group.name.clone()),
+        muted: group.map_or_else(BTreeMap::new, muted),
+        dismissed: group.is_some_and(|group| group.dismissed),
+        joined: BTreeMap::new(),
+        seen: Vec::new(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
         newest_message_ns: state.newest_message_ns().unwrap_or(0),

@@ -399,8 +399,13 @@ impl Round {
                 let expected = self.model.expected_of_send(key, by, draft, &HISTORY, durable, self.now_ns);
                 self.seen.old_retries += u64::from(needed_old && matches!(expected, Expected::Retry(_)));
                 self.seen.old_ids_reused += u64::from(needed_old && expected == Expected::Reused);
+                let is_muted = self.model.is_muted(key, by, self.now_ns);
                 match decided {
-                    Ok(Decided::Append(..)) => expected == Expected::New,
+                    Ok(Decided::Append(..)) => expected == Expected::New && !is_muted,
+                    Err(Rejection::Muted { .. }) => {
+                        self.seen.muted += 1;
+                        expected == Expected::New && is_muted
+                    }
                     Ok(Decided::Sent(receipt)) => expected == Expected::Retry(*receipt),
                     Err(Rejection::ClientIdReused) => expected == Expected::Reused,
                     _ => false,
@@ -415,6 +420,10 @@ impl Round {
                     (None, Err(Rejection::NoSuchMessage { .. })) => true,
                     _ => false,
                 }
+            }
+            (Wish::Dismiss, Ok(Decided::Append(..))) => {
+                self.seen.dismissed += 1;
+                true
             }
             _ => true,
         };

@@ -27,6 +27,8 @@ struct Talk {
     people: BTreeSet<&'static str>,
     /// First message that each may read.
     readable_from: BTreeMap<&'static str, u32>,
+    /// A group of which only the id is left.
+    has_ended: bool,
 }
 
 /// What a list has to show of a conversation: indices, read cursor, unread, newest text.
@@ -143,6 +145,12 @@ impl World {
             return;
         };
         let conversations = life.conversations();
+        if talk.has_ended || random.random_range(0..20) == 0 {
+            let ended = conversations.dismiss_group(&admin, &group_id(name)).await;
+            assert_eq!(ended, if talk.has_ended { Err(Rejection::NoSuchGroup) } else { Ok(()) });
+            (talk.people, talk.has_ended) = (BTreeSet::new(), true);
+            return;
+        }
         if talk.people.remove(who) {
             match random.random_bool(0.5) {
                 true => conversations.kick_members(&admin, &group_id(name), vec![user(who)]).await.unwrap(),
@@ -196,6 +204,11 @@ async fn check(life: &Life, world: &World, random: &mut StdRng, seed: u64) {
     for who in USERS {
         let (listed, _) = list(life, who, random.random_range(1..9)).await;
         assert_eq!(listed, world.of(who), "{who}, seed {seed}");
+        let page = life.conversations().groups(&user(who), "", 10).await.unwrap();
+        let groups: Vec<_> = page.groups.into_iter().map(|info| ConversationKey::Group(info.group)).collect();
+        let is_group = |key: &&ConversationKey| matches!(key, ConversationKey::Group(_));
+        let expected: Vec<_> = listed.keys().filter(is_group).cloned().collect();
+        assert_eq!(groups, expected, "{who}, seed {seed}");
     }
 }
 
