@@ -138,6 +138,15 @@ impl ConversationKey {
         }
     }
 
+    /// The other one of a pair.
+    pub fn other_than(&self, user: &UserId) -> Option<&UserId> {
+        match self {
+            Self::Direct(first, second) if first == user => Some(second),
+            Self::Direct(first, _) => Some(first),
+            Self::Group(_) => None,
+        }
+    }
+
     /// How `viewer`, who is in it, addresses the conversation.
     pub fn address_for(&self, viewer: &UserId) -> Address {
         match self {
@@ -280,6 +289,15 @@ pub struct MembersPage {
 pub struct GroupsPage {
     /// The groups behind the cursor, as the user sees them.
     pub groups: Vec<GroupInfo>,
+    /// Give it back for the next page; empty when there is none.
+    pub cursor: String,
+}
+
+/// A page of the users that a user blocks, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlocksPage {
+    /// The users behind the cursor.
+    pub users: Vec<UserId>,
     /// Give it back for the next page; empty when there is none.
     pub cursor: String,
 }

@@ -41,8 +41,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::api::{
-    At, GroupInfoReply, GroupsReply, ListReply, MembersReply, Named, ReceiptReply, SyncReply, cursor,
-    group_id, user_id, word,
+    At, BlocksReply, GroupInfoReply, GroupsReply, ListReply, MembersReply, Named, ReceiptReply, SyncReply,
+    cursor, group_id, user_id, word,
 };
 pub use self::api::{ChatDelta, ChatList, Message, Page, Synced};
 use self::backoff::{Backoff, random};
@@ -53,7 +53,8 @@ use self::http::Http;
 pub use self::reading::Positions;
 pub use self::stream::EventStream;
 use crate::message::{
-    Address, Draft, Duty, GroupId, GroupInfo, GroupsPage, MembersPage, Pull, Receipt, Sync, UserId,
+    Address, BlocksPage, Draft, Duty, GroupId, GroupInfo, GroupsPage, MembersPage, Pull, Receipt, Sync,
+    UserId,
 };
 
 /// How long one try of a call may take, beside what it asks the server to wait.
@@ -303,6 +304,22 @@ impl Client {
     pub async fn groups(&self, cursor: &str, count: u32) -> Result<GroupsPage, Error> {
         let body = json!({"cursor": cursor, "count": count});
         self.call::<GroupsReply>(&Call::of("/im.group/list"), &body).await?.page()
+    }
+
+    /// From here on what this user sends to the caller is refused.
+    pub async fn block(&self, user: &UserId) -> Result<(), Error> {
+        self.order(&Call::of("/im.relation/block"), &json!({"user_id": user.as_str()})).await
+    }
+
+    /// From here on this user may send to the caller again.
+    pub async fn unblock(&self, user: &UserId) -> Result<(), Error> {
+        self.order(&Call::of("/im.relation/unblock"), &json!({"user_id": user.as_str()})).await
+    }
+
+    /// A page of those whom the caller blocks behind `cursor` (empty: from the first), in the order of their ids.
+    pub async fn blocks(&self, cursor: &str, count: u32) -> Result<BlocksPage, Error> {
+        let body = json!({"cursor": cursor, "count": count});
+        self.call::<BlocksReply>(&Call::of("/im.relation/blocks"), &body).await?.page()
     }
 
     async fn change_group(&self, path: &str, body: &serde_json::Value) -> Result<(), Error> {

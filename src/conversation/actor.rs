@@ -16,6 +16,7 @@ pub(crate) use self::mailbox::{Call, Message, Request, Unread};
 use super::admission::Permit;
 use super::archive::Archive;
 use super::audience::{self, Audience};
+use super::blocks;
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
 use super::completion::{Deliveries, Outcome, Reply, Ticket};
@@ -188,6 +189,9 @@ impl Residence {
             }
             Request::DismissGroup => {
                 self.change(group::dismiss(self.state(), &key, &caller, now_ns()), reply)
+            }
+            Request::Relate(change) => {
+                self.change(blocks::change(self.state(), &key, &caller.user, change, now_ns()), reply)
             }
             Request::GroupInfo => self.group_info(&key, &caller, reply),
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),

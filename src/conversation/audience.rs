@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::actor::Context;
 use super::completion::News;
 use super::group;
-use super::record::{GroupChange, GroupV1, Record, SendV1};
+use super::record::{GroupChange, GroupV1, Record, RelationChange, RelationV1, SendV1};
 use super::state::State;
 use crate::inbox::delivery::Listeners;
 use crate::inbox::newcomers::Newcomers;
@@ -88,6 +88,7 @@ impl Audience {
                 all
             }
             Record::Group(change) => self.regroup(context, state, change),
+            Record::Relation(change) => self.relate(context, state, change),
             _ => self.listeners.clone(),
         };
         if listeners.is_empty() {
@@ -122,6 +123,17 @@ impl Audience {
                 self.listeners.clone()
             }
         }
+    }
+
+    /// Only who blocks hears of it; from here on they look, also at a pair that has not begun.
+    fn relate(&mut self, context: &Context, state: &State, change: &RelationV1<'_>) -> Listeners {
+        let by = id(state, change.by);
+        // Noted before the look, as above.
+        context.newcomers.note([&by], &state.key);
+        let Some(inbox) = context.inboxes.get(by.as_str()) else { return Listeners::default() };
+        let others = self.listeners.iter().filter(|other| !Arc::ptr_eq(other, &inbox)).cloned();
+        self.next = Some(others.chain([inbox.clone()]).collect());
+        [inbox].into()
     }
 
     /// The record was accepted.
@@ -160,6 +172,10 @@ fn events_of(state: &State, record: &Record<'_>) -> Vec<Arc<Event>> {
             let unread = state.unread_behind(ack.msg_index);
             let content = Content::Ack { user: id(state, ack.user), msg_index: ack.msg_index, unread };
             vec![event(messages, recalls, content)]
+        }
+        Record::Relation(change) => {
+            let blocks = matches!(change.change(), Ok(RelationChange::Block));
+            vec![event(messages, recalls, Content::Block { user: id(state, change.by), blocks })]
         }
         Record::Group(change) => group_contents(state, change)
             .into_iter()

@@ -10,7 +10,7 @@ use bincode::{BorrowDecode, Encode};
 pub use self::loader::Error;
 pub(crate) use self::loader::{Loader, messages_of};
 pub(crate) use self::merge::{Merger, Retention};
-pub(crate) use self::people::people_in;
+pub(crate) use self::people::{People as ChunkPeople, people_in};
 
 use self::marks::MarksV2;
 use super::codec;
@@ -85,17 +85,22 @@ pub(crate) struct Summary {
     pub(crate) greatest_recalled: u32,
     /// Whether its messages are kept for their ids only: retention took their texts.
     pub(crate) hollow: bool,
+    /// Whether there is a head and no conversation: one of a pair blocks the other, or did.
+    pub(crate) unbegun: bool,
 }
 
 /// Bits of one of the numbers of a summary.
 const COMPLETE: u32 = 1;
 const HOLLOW: u32 = 2;
+const UNBEGUN: u32 = 4;
 
 impl Summary {
     /// As the eight opaque numbers of a pack's index.
     pub(crate) fn to_numbers(self) -> [u32; 8] {
-        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, hollow } = self;
-        let bits = u32::from(complete) * COMPLETE + u32::from(hollow) * HOLLOW;
+        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, .. } = self;
+        let bits = u32::from(complete) * COMPLETE
+            + u32::from(self.hollow) * HOLLOW
+            + u32::from(self.unbegun) * UNBEGUN;
         let (ns_high, ns_low) = ((ns >> 32) as u32, ns as u32);
         [messages.0, messages.1, recalls.0, recalls.1, bits, ns_high, ns_low, greatest_recalled]
     }
@@ -109,9 +114,9 @@ impl Summary {
     pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
         let [m0, m1, r0, r1, bits, ns_high, ns_low, greatest_recalled] = numbers;
         let newest_message_ns = u64::from(ns_high) << 32 | u64::from(ns_low);
-        let (complete, hollow) = (bits & COMPLETE != 0, bits & HOLLOW != 0);
+        let [complete, hollow, unbegun] = [COMPLETE, HOLLOW, UNBEGUN].map(|bit| bits & bit != 0);
         let (messages, recalls) = ((m0, m1), (r0, r1));
-        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow }
+        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow, unbegun }
     }
 }
 
@@ -264,6 +269,8 @@ fn finish_with(applied_lsn: u64, body: ChunkV1<'_>, marks: &MarksV2) -> Chunk {
         newest_message_ns: body.messages.last().map_or(0, |message| message.timestamp_ns),
         greatest_recalled: body.recalls.iter().copied().max().unwrap_or(0),
         hollow: false,
+        // Whatever else happens in a conversation names somebody.
+        unbegun: body.head.is_some() && body.participants_before == 0 && body.participants.is_empty(),
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);

@@ -1,6 +1,8 @@
 //! Chunks: what goes out comes back, in one piece or in many, and nothing else is taken over.
 
+use super::super::blocks;
 use super::super::group;
+use super::super::record::RelationChange;
 use super::super::resident::Resident;
 use super::super::state::tests::{accept, direct, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
@@ -158,8 +160,11 @@ fn a_summary_survives_its_numbers() {
         newest_message_ns: 0x0123_4567_89ab_cdef,
         greatest_recalled: 8,
         hollow: true,
+        unbegun: false,
     };
     assert_eq!(Summary::from_numbers(summary.to_numbers()), summary);
+    let unbegun = Summary { hollow: false, unbegun: true, ..summary };
+    assert_eq!(Summary::from_numbers(unbegun.to_numbers()), unbegun);
 }
 
 /// The bytes of a chunk as released: a change here is a change of the disk format.
@@ -295,6 +300,45 @@ fn marks_that_make_no_sense_are_refused() {
         state
     })
     .collect(NOTHING));
-    let mut loader = Loader::new(ConversationKey::direct(user("alice"), user("bob")));
-    assert!(loader.load(1, &[&pair.payload[..], &[1, 0, 9, 0, 0]].concat()).is_err());
+    let load = |key: ConversationKey, marks: &[u8]| {
+        Loader::new(key).load(1, &[&pair.payload[..], marks].concat()).is_ok()
+    };
+    let of_two = || ConversationKey::direct(user("alice"), user("bob"));
+    assert!(load(of_two(), &[0, 0, 1]) && load(of_two(), &[0, 0, 3]));
+    for bad in [&[1, 0, 9, 0, 0][..], &[0, 1, 0], &[0, 0, 4], &[0, 1, 1]] {
+        assert!(!load(of_two(), bad), "{bad:?}");
+    }
+    assert!(!load(ConversationKey::direct(user("alice"), user("alice")), &[0, 0, 1]));
+}
+
+#[test]
+fn blocks_come_back_and_a_later_series_without_them_ends_them() {
+    let mut resident = Resident::new(direct("alice", "bob"));
+    let relate = |state: &mut State, change| {
+        let (key, alice) = (state.key.clone(), user("alice"));
+        let decision = blocks::change(state, &key, &alice, change, 5);
+        accept(state, decision).expect("lawful");
+    };
+    relate(&mut resident.state, RelationChange::Block);
+    let blocked = one(resident.collect(NOTHING));
+    assert_eq!((blocked.version, blocked.summary.unbegun), (VERSION_WITH_MARKS, true));
+    let key = resident.state.key.clone();
+    assert_eq!(reload(&key, [&blocked]).blocks, resident.state.blocks);
+    let people = people_in(&blocked.payload).expect("decodes");
+    assert_eq!((people.persons.len(), people.blocks), (0, resident.state.blocks));
+    relate(&mut resident.state, RelationChange::Unblock);
+    let unblocked = one(resident.collect(NOTHING));
+    assert_eq!((unblocked.version, unblocked.summary.unbegun), (VERSION, true));
+    assert!(!reload(&key, [&blocked, &unblocked]).blocks.is_any());
+    relate(&mut resident.state, RelationChange::Block);
+    send(&mut resident.state, "alice", &draft("one-directional", ""), 6).expect("she blocks him");
+    let begun = one(resident.collect(NOTHING));
+    assert_eq!((begun.version, begun.summary.unbegun), (VERSION_WITH_MARKS, false));
+    let mut merger = Merger::default();
+    let all = [&blocked, &unblocked, &begun];
+    all.iter().for_each(|chunk| merger.survey(&chunk.payload, false).expect("fits"));
+    let merge = |chunk: &&Chunk| merger.merge(chunk.applied_lsn, &chunk.payload).expect("fits");
+    let merged: Vec<_> = all.iter().flat_map(merge).collect();
+    let loaded = reload(&key, &merged);
+    assert_eq!((loaded.blocks, loaded.hash), (resident.state.blocks, resident.state.hash));
 }

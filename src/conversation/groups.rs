@@ -129,7 +129,9 @@ impl Conversations {
             id => Some(GroupId::parse(id).map_err(|_| foreign_cursor())?),
         };
         let inbox = self.inbox(user).await?;
-        let (ids, cursor) = inbox.with_rows(|rows| page_of(rows.keys(), behind.as_ref(), count as usize));
+        let (ids, more) =
+            inbox.with_rows(|rows| first_behind(groups_in(rows.keys()), behind.as_ref(), count as usize));
+        let cursor = ids.last().filter(|_| more).map_or_else(String::new, |id| id.as_str().to_owned());
         let caller = as_user(user);
         let asked = ids.into_iter().map(|id| {
             let caller = &caller;
@@ -160,26 +162,29 @@ impl Conversations {
     }
 }
 
-/// The smallest ids of groups behind `behind`, in their order, and the cursor to go on from.
-fn page_of<'a>(
-    keys: impl Iterator<Item = &'a Arc<ConversationKey>>,
-    behind: Option<&GroupId>,
+/// The groups among these conversations.
+fn groups_in<'a>(keys: impl Iterator<Item = &'a Arc<ConversationKey>>) -> impl Iterator<Item = &'a GroupId> {
+    keys.filter_map(|key| match &**key {
+        ConversationKey::Group(id) => Some(id),
+        ConversationKey::Direct(..) => None,
+    })
+}
+
+/// The smallest `count` ids behind `behind`, in their order, and whether there are more.
+pub(super) fn first_behind<'a, T: Ord + Clone + 'a>(
+    ids: impl Iterator<Item = &'a T>,
+    behind: Option<&T>,
     count: usize,
-) -> (Vec<GroupId>, String) {
-    let ids = keys.filter_map(|key| match &**key {
-        ConversationKey::Group(id) if behind.is_none_or(|behind| id > behind) => Some(id),
-        _ => None,
-    });
-    let mut ids: Vec<&GroupId> = ids.collect();
-    if ids.len() > count {
+) -> (Vec<T>, bool) {
+    let mut ids: Vec<&T> = ids.filter(|id| behind.is_none_or(|behind| *id > behind)).collect();
+    let more = ids.len() > count;
+    if more {
         // Only those that are shown have to be in order.
         ids.select_nth_unstable(count);
+        ids.truncate(count);
     }
-    let more = ids.len() > count;
-    ids.truncate(count);
     ids.sort_unstable();
-    let cursor = ids.last().filter(|_| more).map_or_else(String::new, |id| id.as_str().to_owned());
-    (ids.into_iter().cloned().collect(), cursor)
+    (ids.into_iter().cloned().collect(), more)
 }
 
 fn ids_bytes(ids: &[UserId]) -> usize {
@@ -210,13 +215,13 @@ mod tests {
         for count in [1, 3, 19, 20, 21] {
             let (mut seen, mut behind) = (Vec::new(), None);
             loop {
-                let (page, cursor) = page_of(keys.iter(), behind.as_ref(), count);
+                let (page, more) = first_behind(groups_in(keys.iter()), behind.as_ref(), count);
                 assert!(page.len() <= count);
                 seen.extend(page.iter().map(|id| id.as_str().to_owned()));
-                if cursor.is_empty() {
+                behind = page.last().cloned();
+                if !more {
                     break;
                 }
-                behind = Some(GroupId::parse(&cursor).expect("a cursor is an id"));
             }
             assert_eq!(seen, expected, "pages of {count}");
         }

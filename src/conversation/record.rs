@@ -21,6 +21,7 @@ mod kind {
     pub(super) const RECALL: u8 = 2;
     pub(super) const ACK: u8 = 3;
     pub(super) const GROUP: u8 = 4;
+    pub(super) const RELATION: u8 = 5;
 }
 
 /// A conversation's key inside a record.
@@ -193,6 +194,38 @@ impl GroupV1<'_> {
     }
 }
 
+/// What a [`RelationV1`] record does; numbers on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RelationChange {
+    /// `by` blocks the other one.
+    Block = 1,
+    /// `by` does not block the other one any more.
+    Unblock = 2,
+}
+
+/// One of a pair changed how they stand to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct RelationV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    /// A [`RelationChange`].
+    pub(crate) change: u8,
+    /// Who did it.
+    pub(crate) by: &'a str,
+    pub(crate) timestamp_ns: u64,
+}
+
+impl RelationV1<'_> {
+    /// The change, if this version knows it.
+    pub(crate) fn change(&self) -> Result<RelationChange, Error> {
+        match self.change {
+            1 => Ok(RelationChange::Block),
+            2 => Ok(RelationChange::Unblock),
+            _ => Err(Error::Impossible("change")),
+        }
+    }
+}
+
 /// One accepted change of one conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
@@ -204,6 +237,8 @@ pub(crate) enum Record<'a> {
     Ack(AckV1<'a>),
     /// See [`GroupV1`].
     Group(GroupV1<'a>),
+    /// See [`RelationV1`].
+    Relation(RelationV1<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -218,6 +253,7 @@ impl<'a> Record<'a> {
             Self::Recall(record) => record.key,
             Self::Ack(record) => record.key,
             Self::Group(record) => record.key,
+            Self::Relation(record) => record.key,
         }
     }
 
@@ -228,6 +264,7 @@ impl<'a> Record<'a> {
             Self::Recall(_) => kind::RECALL,
             Self::Ack(_) => kind::ACK,
             Self::Group(_) => kind::GROUP,
+            Self::Relation(_) => kind::RELATION,
         }
     }
 
@@ -239,6 +276,7 @@ impl<'a> Record<'a> {
             Self::Recall(record) => codec::encode_into(record, &mut buffer),
             Self::Ack(record) => codec::encode_into(record, &mut buffer),
             Self::Group(record) => codec::encode_into(record, &mut buffer),
+            Self::Relation(record) => codec::encode_into(record, &mut buffer),
         }
         buffer
     }
@@ -249,13 +287,18 @@ impl<'a> Record<'a> {
             Self::Group(record) => {
                 record.name.len() + record.users.iter().map(|user| user.len() + 2).sum::<usize>()
             }
-            Self::Recall(_) | Self::Ack(_) => 0,
+            Self::Recall(_) | Self::Ack(_) | Self::Relation(_) => 0,
         }
     }
 
     /// Whether records of this kind are messages.
     pub(crate) fn is_send(kind: u8) -> bool {
         kind == kind::SEND
+    }
+
+    /// Whether records of this kind are about users alone, and begin no conversation.
+    pub(crate) fn is_relation(kind: u8) -> bool {
+        kind == kind::RELATION
     }
 
     /// Whether records of this kind are changes of a group.
@@ -270,6 +313,7 @@ impl<'a> Record<'a> {
             kind::RECALL => codec::decode(payload).map(Self::Recall),
             kind::ACK => codec::decode(payload).map(Self::Ack),
             kind::GROUP => codec::decode(payload).map(Self::Group),
+            kind::RELATION => codec::decode(payload).map(Self::Relation),
             unknown => Err(Error::UnknownKind(unknown)),
         }
     }
@@ -294,7 +338,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn one_of_each(key: &ConversationKey) -> [Record<'_>; 4] {
+    fn one_of_each(key: &ConversationKey) -> [Record<'_>; 5] {
         let key = KeyV1::of(key);
         [
             Record::Send(SendV1 {
@@ -318,6 +362,7 @@ mod tests {
                 duty: 0,
                 until_s: 0,
             }),
+            Record::Relation(RelationV1 { key, change: 1, by: "bob", timestamp_ns: 300 }),
         ]
     }
 
@@ -334,6 +379,7 @@ mod tests {
                 "2 0005616c69636503626f6201fb2c0105616c69636505",
                 "3 0005616c69636503626f6203626f62fc70110100",
                 "4 0005616c69636503626f620205616c6963650902056361726f6c0464617665000000",
+                "5 0005616c69636503626f620103626f62fb2c01",
             ]
         );
         let group = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));

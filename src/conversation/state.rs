@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 pub(crate) use self::page::Pulled;
+use super::blocks::Blocks;
 use super::group::Mutes;
 use super::history::{self, History, Stored};
 use super::old::{Missing, Old};
@@ -78,6 +79,8 @@ pub(crate) struct State {
     pub(crate) participants: Participants,
     /// `None` for a direct conversation, and for a group id that nobody has created.
     pub(crate) group: Option<GroupFacts>,
+    /// Of a pair.
+    pub(crate) blocks: Blocks,
     pub(crate) last_timestamp_ns: u64,
     /// The newest log record in it; 0 for none.
     pub(crate) applied_lsn: u64,
@@ -98,14 +101,15 @@ impl State {
             history: History::new(options),
             participants: Participants::default(),
             group: None,
+            blocks: Blocks::default(),
             last_timestamp_ns: 0,
             applied_lsn: 0,
             hash: 0,
         }
     }
 
-    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
-    /// conversation has none.
+    /// Whether anything has happened in it: every record names somebody, but for a block, which is none of its
+    /// conversation. Its newest record says less, as an imported conversation has none.
     pub(crate) fn has_begun(&self) -> bool {
         !self.participants.rows().is_empty()
     }
@@ -141,6 +145,7 @@ impl State {
                 let number = self.participants.number_of(user.as_str());
                 number.map_or(Ok(()), |number| group.mutes.refuse(number, timestamp_ns))
             }
+            None if self.blocks.is_any() => self.blocks.refuse(&self.key, user),
             _ => Ok(()),
         }
     }

@@ -8,8 +8,8 @@ use super::pieces::Pieces;
 use super::proto;
 use crate::conversation::encoded::EncodedPage;
 use crate::message::{
-    Address, ChatsPage, GroupId, GroupInfo, GroupsPage, Last, Member, MembersPage, MessageView, Page,
-    Receipt, Synced, UserId,
+    Address, BlocksPage, ChatsPage, GroupId, GroupInfo, GroupsPage, Last, Member, MembersPage, MessageView,
+    Page, Receipt, Synced, UserId,
 };
 
 pub(super) mod chats;
@@ -39,6 +39,7 @@ pub(super) enum Reply {
     Group(GroupInfo),
     Members(MembersPage),
     Groups(GroupsPage),
+    Blocks(BlocksPage),
     Chats(ChatsPage),
     Synced(Synced),
     /// The read cursors of those who are in a conversation.
@@ -84,6 +85,7 @@ impl Reply {
             Self::Group(info) => group_json(out, info),
             Self::Members(page) => members_json(out, page),
             Self::Groups(page) => groups_json(out, page),
+            Self::Blocks(page) => blocks_json(out, page),
             Self::Chats(page) => chats::list_json(out, page),
             Self::Synced(synced) => chats::sync_json(out, synced),
             Self::Acks(acks) => chats::acks_json(out, acks),
@@ -98,6 +100,7 @@ impl Reply {
             Self::Page(page) => page.rows.len(),
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
             Self::Groups(page) => page.groups.len() * REPLY_JSON_BYTES,
+            Self::Blocks(page) => page.users.len() * MEMBER_JSON_BYTES,
             Self::Chats(page) => page
                 .chats
                 .iter()
@@ -129,6 +132,10 @@ impl Reply {
             Self::Groups(page) => {
                 let groups = page.groups.into_iter().map(group_protobuf).collect();
                 proto::GroupListResp { groups, cursor: page.cursor }.encode_to_vec()
+            }
+            Self::Blocks(page) => {
+                let user_ids = page.users.iter().map(|user| user.as_str().to_owned()).collect();
+                proto::RelationBlocksResp { user_ids, cursor: page.cursor }.encode_to_vec()
             }
             Self::Chats(page) => chats::list_protobuf(page).encode_to_vec(),
             Self::Synced(synced) => chats::sync_protobuf(synced).encode_to_vec(),
@@ -315,6 +322,12 @@ fn groups_json(out: &mut Vec<u8>, page: &GroupsPage) {
     text_field(out, b"],\"cursor\":", &page.cursor);
 }
 
+fn blocks_json(out: &mut Vec<u8>, page: &BlocksPage) {
+    out.extend_from_slice(b"{\"user_ids\":[");
+    list(out, &page.users, |out, user: &UserId| text(out, user.as_str()));
+    text_field(out, b"],\"cursor\":", &page.cursor);
+}
+
 fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
     out.extend_from_slice(b"{\"members\":[");
     list(out, &page.members, |out, member: &Member| {
@@ -466,6 +479,11 @@ mod tests {
                 r#"{"groups":[{"group_id":"g\"1","name":"n","created":5,"members_count":2,"duty":3},"#,
                 r#"{"group_id":"g\"1","name":"two","created":5,"members_count":2,"duty":3}],"cursor":"g"}"#
             )
+        );
+        let users = vec![user("a\"b"), user("c")];
+        assert_eq!(
+            json(Reply::Blocks(BlocksPage { users, cursor: "c".to_owned() })),
+            r#"{"user_ids":["a\"b","c"],"cursor":"c"}"#
         );
         let members = vec![Member { user: user("a"), duty: Duty::Owner, joined_ns: 6_999_999_999 }];
         assert_eq!(

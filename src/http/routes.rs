@@ -4,6 +4,7 @@ use super::chat;
 use super::edge::Edge;
 use super::encoding::{BodyEncoding, ReplyEncoding};
 use super::group;
+use super::relation;
 use super::reply::Reply;
 use super::request::decode;
 use super::sync;
@@ -15,17 +16,21 @@ pub(super) fn verb(path: &str) -> Verb {
     if let Some(name) = path.strip_prefix("/im.chat/") {
         return chat_verb(name);
     }
+    if let Some(name) = path.strip_prefix("/im.relation/") {
+        return relation_verb(name);
+    }
     path.strip_prefix("/im.group/").map_or(Verb::Unknown, group_verb)
 }
 
-/// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`;
-/// and `resume`, which only streams have.
+/// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`, `relation.block`,
+/// `im.relation/block`; and `resume`, which only streams have.
 pub(super) fn verb_of_method(method: &str) -> Verb {
-    let group = method.strip_prefix("group.").or_else(|| method.strip_prefix("im.group/"));
-    match (method, group) {
-        ("resume", _) => Verb::Resume,
-        (_, Some(name)) => group_verb(name),
-        (method, None) => match chat_verb(method.strip_prefix("im.chat/").unwrap_or(method)) {
+    let named = |short: &str, long: &str| method.strip_prefix(short).or_else(|| method.strip_prefix(long));
+    match (method, named("group.", "im.group/"), named("relation.", "im.relation/")) {
+        ("resume", ..) => Verb::Resume,
+        (_, Some(name), _) => group_verb(name),
+        (_, None, Some(name)) => relation_verb(name),
+        (method, None, None) => match chat_verb(method.strip_prefix("im.chat/").unwrap_or(method)) {
             Verb::Stream => Verb::Unknown,
             verb => verb,
         },
@@ -65,6 +70,15 @@ fn group_verb(name: &str) -> Verb {
     }
 }
 
+fn relation_verb(name: &str) -> Verb {
+    match name {
+        "block" => Verb::RelationBlock,
+        "unblock" => Verb::RelationUnblock,
+        "blocks" => Verb::RelationBlocks,
+        _ => Verb::Unknown,
+    }
+}
+
 /// Makes the call that a request asks for.
 pub(super) async fn dispatch(
     edge: &Edge,
@@ -96,6 +110,11 @@ pub(super) async fn dispatch(
         Verb::GroupMute => group::mute(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupDismiss => group::dismiss(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupList => group::list(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::RelationBlock => relation::block(conversations, &caller.user, decode(encoding, body)?).await,
+        Verb::RelationUnblock => {
+            relation::unblock(conversations, &caller.user, decode(encoding, body)?).await
+        }
+        Verb::RelationBlocks => relation::blocks(conversations, &caller.user, decode(encoding, body)?).await,
         // Refused, or taken by the streams, before its body was read.
         Verb::Stream | Verb::Resume | Verb::Unknown => {
             Err(Rejection::Invalid("there is nothing at this path".to_owned()))

@@ -56,6 +56,13 @@ pub enum Content {
         /// When the newest message of the group was sent; when there is none, the time of the change.
         newest_message_ns: u64,
     },
+    /// A user blocks the other one of a pair, or not any more. For their own inbox: no stream tells it.
+    Block {
+        /// Who blocks.
+        user: UserId,
+        /// Whether they do.
+        blocks: bool,
+    },
     /// Somebody is typing, or the like.
     Signal {
         /// Who.
@@ -103,6 +110,11 @@ impl Event {
         self.encoded[self.side_of(viewer)].get_or_init(|| encode(self, &self.key.address_for(viewer))).clone()
     }
 
+    /// Whether streams tell it.
+    pub fn is_told(&self) -> bool {
+        !matches!(self.content, Content::Block { .. })
+    }
+
     fn side_of(&self, viewer: &UserId) -> usize {
         match &*self.key {
             ConversationKey::Direct(first, _) => usize::from(first != viewer),
@@ -118,7 +130,7 @@ impl Event {
             Content::Message(message) => message.msg.len() + message.extra.len(),
             Content::Signal { kind, data, .. } => kind.len() + data.len(),
             Content::Group { action: GroupAction::Rename(name), .. } => name.len(),
-            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } => 0,
+            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } | Content::Block { .. } => 0,
         };
         OVERHEAD_BYTES + 2 * texts
     }

@@ -51,11 +51,17 @@ pub enum Verb {
     GroupDismiss,
     /// `/im.group/list`
     GroupList,
+    /// `/im.relation/block`
+    RelationBlock,
+    /// `/im.relation/unblock`
+    RelationUnblock,
+    /// `/im.relation/blocks`
+    RelationBlocks,
     /// Anything else.
     Unknown,
 }
 
-pub(super) const VERBS: [(Verb, &str); 23] = [
+pub(super) const VERBS: [(Verb, &str); 26] = [
     (Verb::Send, "send"),
     (Verb::Recall, "recall"),
     (Verb::Ack, "ack"),
@@ -78,6 +84,9 @@ pub(super) const VERBS: [(Verb, &str); 23] = [
     (Verb::GroupMute, "group_mute"),
     (Verb::GroupDismiss, "group_dismiss"),
     (Verb::GroupList, "group_list"),
+    (Verb::RelationBlock, "relation_block"),
+    (Verb::RelationUnblock, "relation_unblock"),
+    (Verb::RelationBlocks, "relation_blocks"),
     (Verb::Unknown, "unknown"),
 ];
 

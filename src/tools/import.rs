@@ -207,7 +207,7 @@ impl<'a> Import<'a> {
         let mut state = builder.finish()?;
         state.applied_lsn = self.recovered.log.last_lsn.0;
         self.store(&state)?;
-        self.imported.conversations += 1;
+        self.imported.conversations += u64::from(state.has_begun());
         self.imported.messages += u64::from(state.history.newest_message());
         self.imported.recalls += u64::from(state.history.newest_recall());
         self.imported.state_hash.add(&state.key, state.hash);
@@ -295,6 +295,10 @@ impl Builder {
         if state.group.is_none() && line.participants.iter().any(|row| row.muted_until_s != 0) {
             return Err("muted_until_s: only in groups is anybody muted".into());
         }
+        for user in &line.blocked_by {
+            let blocks = state.blocks.with(&state.key, user);
+            state.blocks = blocks.ok_or_else(|| format!("blocked_by: {user:?} is not one of two"))?;
+        }
         if let Some(hash) = &line.hash {
             state.hash = hash_of(hash)?;
         }
@@ -369,7 +373,9 @@ impl Builder {
             return Err(format!("{announced:?} messages and recalls were announced, {told:?} came"));
         }
         self.state.history.erase_through(told.1);
-        if !self.state.has_begun() {
+        // Where nothing was sent and a block has ended, the hash over both is all that is left.
+        let was_blocked = self.has_hash && matches!(&*self.state.key, ConversationKey::Direct(..));
+        if !self.state.has_begun() && !self.state.blocks.is_any() && !was_blocked {
             return Err("nothing has happened in it: it has no participants".into());
         }
         if let Some(why) = broken(&self.state).into_iter().next() {

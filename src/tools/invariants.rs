@@ -17,6 +17,10 @@ pub(super) fn broken(state: &State) -> Vec<String> {
     recalls(state, &mut broken);
     participants(state, &mut broken);
     members(state, &mut broken);
+    let is_of_two = matches!(&*state.key, ConversationKey::Direct(a, b) if a != b);
+    if state.blocks.is_any() && !is_of_two {
+        broken.push("somebody is blocked in what is no pair of two".into());
+    }
     broken
 }
 
@@ -146,7 +150,7 @@ pub(super) fn difference(a: &State, b: &State) -> Option<String> {
     if heads(a) != heads(b) {
         return Some(format!("messages and recalls {:?} and {:?}", heads(a), heads(b)));
     }
-    if a.participants.rows() != b.participants.rows() || a.group != b.group {
+    if a.participants.rows() != b.participants.rows() || a.group != b.group || a.blocks != b.blocks {
         return Some("participants".into());
     }
     // Retention may have taken more of one than of the other.

@@ -48,6 +48,9 @@ pub(super) struct ConversationLine<'a> {
     /// an import begins one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) hash: Option<Cow<'a, str>>,
+    /// Of a pair: who blocks the other one, the smaller id first. Where there are no participants, that is all there is.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) blocked_by: Vec<Cow<'a, str>>,
     /// Whoever sent, read or was a member, in order of first appearance.
     #[serde(borrow)]
     pub(super) participants: Vec<ParticipantLine<'a>>,
@@ -167,8 +170,15 @@ fn conversation_line(state: &State, hash: Option<u128>) -> ConversationLine<'_> 
         recalls: state.history.newest_recall(),
         last_timestamp_ns: state.last_timestamp_ns,
         hash: hash.map(|hash| format!("{hash:032x}").into()),
+        blocked_by: who_block(state),
         participants: participant_lines(state),
     }
+}
+
+fn who_block(state: &State) -> Vec<Cow<'_, str>> {
+    let ConversationKey::Direct(first, second) = &*state.key else { return Vec::new() };
+    let both = [first, second].into_iter();
+    both.filter(|user| state.blocks.by(&state.key, user)).map(|user| user.as_str().into()).collect()
 }
 
 fn group_line(state: &State) -> Option<GroupLine<'_>> {

@@ -115,6 +115,11 @@ async fn groups_are_made_changed_and_left() {
     assert_eq!((info.members_count, info.duty, info.name.as_str()), (2, Duty::Member, "Friends"));
     let members = of_bob.members(&group, "", 10).await.expect("members").members;
     assert_eq!(members[0].user.as_str(), alice);
+    of_alice.block(&user(&bob)).await.expect("blocked");
+    assert_eq!(of_alice.blocks("", 10).await.expect("blocks").users, [user(&bob)]);
+    of_bob.send(&Address::User(user(&alice)), "x").await.expect_err("blocked");
+    of_alice.unblock(&user(&bob)).await.expect("unblocked");
+    of_bob.send(&Address::User(user(&alice)), "x").await.expect("sent");
     of_alice.set_duty(&group, &user(&bob), Duty::Admin).await.expect("given");
     of_bob.rename_group(&group, "Others").await.expect("renamed");
     let listed = of_bob.groups("", 10).await.expect("groups");

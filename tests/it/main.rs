@@ -31,6 +31,7 @@ mod pulling;
 mod pulling_again;
 mod rate;
 mod recalling;
+mod relating;
 mod restarts;
 mod retention;
 mod retrying;

@@ -197,6 +197,11 @@ export interface GroupList {
   cursor: string;
 }
 
+export interface BlockList {
+  user_ids: string[];
+  cursor: string;
+}
+
 export interface GroupMembers {
   members: { user_id: string; duty: Duty; joined: number }[];
   cursor: string;

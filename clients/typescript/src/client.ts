@@ -1,6 +1,7 @@
 /** The client: what an app calls, and what it is told. */
 
 import type {
+  BlockList,
   ChatList,
   Chat,
   Duty,
@@ -269,6 +270,15 @@ export class Client {
     dismiss: (group_id: string) => this.#change("group.dismiss", { group_id }),
     /** A page of one's groups. */
     list: (request: { cursor?: string; count?: number } = {}) => this.#call<GroupList>("group.list", request),
+  };
+
+  /** Blocks: who is blocked cannot send to the caller, nor see them online. */
+  readonly relation = {
+    block: async (user_id: string): Promise<void> => void (await this.#call("relation.block", { user_id })),
+    unblock: async (user_id: string): Promise<void> => void (await this.#call("relation.unblock", { user_id })),
+    /** A page of those whom the caller blocks. */
+    blocks: (request: { cursor?: string; count?: number } = {}) =>
+      this.#call<BlockList>("relation.blocks", request),
   };
 
   async #change(method: string, params: object): Promise<void> {

@@ -150,6 +150,11 @@ impl Residence {
             reply.send(Err(rejection));
             return Ok(());
         }
+        if !self.state().has_begun() {
+            // Strangers are not reached.
+            reply.send(Ok(Outcome::Done));
+            return Ok(());
+        }
         let Durable { messages, recalls } = self.head.durable();
         let content = Content::Signal { user: caller.user.clone(), kind, data };
         let event = Event::new(self.state().key.clone(), messages, recalls, content);

@@ -8,6 +8,7 @@ use crate::conversation::admission::Permit;
 use crate::conversation::chunk::{Chunk, Saved};
 use crate::conversation::completion::Reply;
 use crate::conversation::old::{Missing, Old};
+use crate::conversation::record::RelationChange;
 use crate::inbox::Inbox;
 use crate::message::{Caller, Draft, Duty, Pull, UserId};
 
@@ -66,6 +67,7 @@ pub(crate) enum Request {
         until_s: u64,
     },
     DismissGroup,
+    Relate(RelationChange),
     GroupInfo,
     Members {
         cursor: String,

@@ -7,9 +7,10 @@ use super::super::archive::people::{Row, Whereabouts};
 use super::super::history::{self, is_remembered};
 use super::super::old::Old;
 use super::super::people::PeopleError;
-use super::super::record::{GroupChange, GroupV1, Record, extend_hash};
+use super::super::record::{GroupChange, GroupV1, Record, RelationChange, extend_hash};
 use super::super::retention;
 use super::super::state::{Durable, GroupFacts, State};
+use super::request::{USERS, user as named};
 use crate::message::{ConversationKey, Direction, Draft, Duty, Page, Pull, Receipt, UserId};
 use crate::snapshot;
 
@@ -68,6 +69,8 @@ struct Plain {
     /// Until when, Unix seconds.
     muted: BTreeMap<String, u64>,
     dismissed: bool,
+    /// Who of a pair blocks the other.
+    blocking: BTreeSet<String>,
     /// Since when each was in last, and everybody in order of appearance: what decides who succeeds an owner.
     joined: BTreeMap<String, u64>,
     seen: Vec<String>,
@@ -85,9 +88,11 @@ impl Model {
         self.appended.len() as u64
     }
 
-    /// Every conversation that has a record.
-    pub(super) fn keys(&self) -> BTreeSet<ConversationKey> {
-        self.appended.iter().map(|appended| appended.key.clone()).collect()
+    /// How many conversations there are: a block makes none.
+    pub(super) fn conversations(&self) -> usize {
+        let begins = |appended: &&Appended| !Record::is_relation(appended.kind);
+        let keys: BTreeSet<_> = self.appended.iter().filter(begins).map(|appended| &appended.key).collect();
+        keys.len()
     }
 
     /// Checks how much came back, and takes it over: history is what is on the disk.
@@ -156,14 +161,14 @@ impl Model {
                 {
                     return Err(format!("{key} ends with {} and is {place:?}", last.last_lsn));
                 }
-                expected.extend(saved.and_then(|lsn| self.row_of(key, user, lsn, last)));
-                let is_in = last.first_readable(key, user).is_some();
+                expected.extend(saved.map(|lsn| self.rows_of(key, user, lsn, last)).into_iter().flatten());
+                let is_in = last.first_readable(key, user).is_some() || last.blocking.contains(user.as_str());
                 if is_in && !some_are_in_memory && row.is_none() && !tail.contains(key) {
                     return Err(format!("nobody says that {user} is in {key}"));
                 }
             }
-            found.sort_by(|a, b| a.key.cmp(&b.key));
-            expected.sort_by(|a, b| a.key.cmp(&b.key));
+            found.sort_by(|a, b| (&a.key, a.readable_from).cmp(&(&b.key, b.readable_from)));
+            expected.sort_by(|a, b| (&a.key, a.readable_from).cmp(&(&b.key, b.readable_from)));
             if found != expected {
                 return Err(format!("{user} is said to be in {found:?}\nand should be in {expected:?}"));
             }
@@ -172,11 +177,12 @@ impl Model {
     }
 
     /// What packs that have a conversation up to this record are to say of a user.
-    fn row_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Option<Row> {
-        if saved == last.last_lsn {
-            return last.row_of(key, user, saved);
-        }
-        self.plain(key, saved).row_of(key, user, saved)
+    fn rows_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Vec<Row> {
+        let rows = |plain: &Plain| {
+            let row = plain.row_of(key, user, saved);
+            row.into_iter().chain(plain.block_of(key, user, saved)).collect()
+        };
+        if saved == last.last_lsn { rows(last) } else { rows(&self.plain(key, saved)) }
     }
 
     /// A conversation as its records up to `last` make it.
@@ -231,6 +237,11 @@ impl Model {
     pub(super) fn is_muted(&self, key: &ConversationKey, sender: &str, now_ns: u64) -> bool {
         let until_s = self.plain(key, self.len()).muted.get(sender).copied().unwrap_or(0);
         now_ns < until_s * 1_000_000_000
+    }
+
+    /// Whether the other one of a pair blocks the sender.
+    pub(super) fn is_blocked(&self, key: &ConversationKey, sender: &str) -> bool {
+        self.plain(key, self.len()).blocking.iter().any(|who| who != sender)
     }
 
     /// Who sent a message and which recall took it back, 0 for none; `None` when it is absent.
@@ -323,6 +334,14 @@ impl Plain {
                 *cursor = (*cursor).max(ack.msg_index);
             }
             Record::Group(change) => self.change(change),
+            Record::Relation(change) => match change.change().expect("it was encoded here") {
+                RelationChange::Block => {
+                    self.blocking.insert(change.by.to_owned());
+                }
+                RelationChange::Unblock => {
+                    self.blocking.remove(change.by);
+                }
+            },
         }
     }
 
@@ -415,7 +434,7 @@ impl Plain {
     fn first_readable(&self, key: &ConversationKey, user: &UserId) -> Option<u32> {
         match key {
             ConversationKey::Direct(one, other) => {
-                (self.last_lsn > 0 && (user == one || user == other)).then_some(1)
+                (!self.messages.is_empty() && (user == one || user == other)).then_some(1)
             }
             ConversationKey::Group(_) => self.members.get(user.as_str()).copied(),
         }
@@ -427,6 +446,21 @@ impl Plain {
             key: key.clone(),
             read_cursor: self.cursors.get(user.as_str()).copied().unwrap_or(0),
             readable_from: self.first_readable(key, user)?,
+            messages: self.messages.len() as u32,
+            recalls: self.recalls.len() as u32,
+            newest_message_ns: self.newest_message_ns,
+            greatest_recalled: self.recalls.iter().copied().max().unwrap_or(0),
+            applied_lsn,
+        })
+    }
+
+    /// The same of their block.
+    fn block_of(&self, key: &ConversationKey, user: &UserId, applied_lsn: u64) -> Option<Row> {
+        let blocks = self.blocking.contains(user.as_str());
+        blocks.then(|| Row {
+            key: key.clone(),
+            read_cursor: 0,
+            readable_from: 0,
             messages: self.messages.len() as u32,
             recalls: self.recalls.len() as u32,
             newest_message_ns: self.newest_message_ns,
@@ -487,6 +521,11 @@ fn plain_of(state: &State, old: &Old) -> Plain {
         name: group.map_or_else(String::new, |group| group.name.clone()),
         muted: group.map_or_else(BTreeMap::new, muted),
         dismissed: group.is_some_and(|group| group.dismissed),
+        blocking: USERS
+            .iter()
+            .filter(|id| state.blocks.by(&state.key, &named(id)))
+            .map(|id| (*id).to_owned())
+            .collect(),
         joined: BTreeMap::new(),
         seen: Vec::new(),
         hash: state.hash,

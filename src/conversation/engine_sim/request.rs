@@ -5,8 +5,10 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::super::blocks;
 use super::super::group;
 use super::super::old::{Missing, Old};
+use super::super::record::RelationChange;
 use super::super::state::{Decision, Durable, Pulled, State};
 use crate::message::{
     Caller, ConversationKey, Direction, Draft, Duty, Page, Pull, Receipt, Rejection, UserId,
@@ -45,6 +47,7 @@ pub(super) enum Wish {
     Rename(String),
     Mute(UserId, u64),
     Dismiss,
+    Relate(RelationChange),
 }
 
 /// What the rules make of a request.
@@ -66,7 +69,7 @@ impl Request {
         let other = user(USERS[random.random_range(0..USERS.len())]);
         let index = random.random_range(0..60);
         let call = match random.random_range(0..100) {
-            0..60 => {
+            0..57 => {
                 let number = random.random_range(0..200u8);
                 // The same id mostly means the same text: a retry.
                 let (letter, bytes) = match chance(random, 50) {
@@ -77,6 +80,8 @@ impl Request {
                 let msg = char::from(letter).to_string().repeat(bytes);
                 Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
             }
+            57 => Wish::Relate(RelationChange::Block),
+            58..60 => Wish::Relate(RelationChange::Unblock),
             60..72 => Wish::Recall(index),
             72..82 => Wish::Ack(index),
             82..88 => Wish::Look(any_pull(random)),
@@ -115,6 +120,10 @@ impl Request {
                 Pulled::Page(page) => Decided::Page(page),
                 Pulled::Needs(missing) => Decided::Needs(missing),
             }),
+            Wish::Relate(_) if matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
+            Wish::Relate(change) => {
+                decided(blocks::change(state, key, &caller.user, *change, now_ns), nothing)
+            }
             _ if !matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
             Wish::Create => {
                 decided(group::create(state, key, caller, "a group", &[user("ben")], now_ns), nothing)

@@ -28,10 +28,12 @@ pub(super) struct Seen {
     /// Sends of who was muted, and groups that ended.
     pub(super) muted: u64,
     pub(super) dismissed: u64,
+    /// Sends of who was blocked.
+    pub(super) blocked: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 22] {
+    fn counts(&mut self) -> [&mut u64; 23] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -53,6 +55,7 @@ impl Seen {
             &mut self.retained,
             &mut self.muted,
             &mut self.dismissed,
+            &mut self.blocked,
             &mut self.forced_rotations,
             &mut self.reloaded,
         ]

@@ -50,6 +50,8 @@ impl Talk {
 #[derive(Default)]
 struct World {
     talks: BTreeMap<ConversationKey, Talk>,
+    /// Who blocks whom.
+    blocks: BTreeSet<(&'static str, &'static str)>,
     sent: u32,
 }
 
@@ -60,8 +62,15 @@ impl World {
     }
 
     async fn step(&mut self, life: &Life, random: &mut StdRng) {
-        match random.random_range(0..10) {
-            0..5 => self.send(life, random).await,
+        match random.random_range(0..20) {
+            0..9 => self.send(life, random).await,
+            9 => self.relate(life, random).await,
+            _ => self.step_of_one(life, random).await,
+        }
+    }
+
+    async fn step_of_one(&mut self, life: &Life, random: &mut StdRng) {
+        match random.random_range(5..10) {
             5 => self.recall(life, random).await,
             6..8 => self.ack(life, random).await,
             _ => self.change_group(life, random).await,
@@ -80,6 +89,13 @@ impl World {
         {
             return;
         }
+        if let Address::User(other) = &at
+            && self.blocks.iter().any(|(who, whom)| *who == other.as_str() && *whom == from)
+        {
+            let refused = life.conversations().send(&user(from), &at, draft("blocked", "")).await;
+            assert!(matches!(refused, Err(Rejection::Forbidden(_))), "{from} to {other}: {refused:?}");
+            return;
+        }
         self.sent += 1;
         let text = format!("text {}", self.sent);
         let receipt = life.send(from, &at, &text).await;
@@ -93,6 +109,21 @@ impl World {
         talk.cursors.insert(from, receipt.msg_index);
         talk.newest_ns = receipt.timestamp_ns;
         assert_eq!(receipt.msg_index as usize, talk.messages.len());
+    }
+
+    async fn relate(&mut self, life: &Life, random: &mut StdRng) {
+        let (who, whom) = (*USERS.choose(random).unwrap(), *USERS.choose(random).unwrap());
+        if who == whom {
+            return;
+        }
+        let conversations = life.conversations();
+        if random.random_bool(0.6) {
+            conversations.block(&user(who), &user(whom)).await.unwrap();
+            self.blocks.insert((who, whom));
+        } else {
+            conversations.unblock(&user(who), &user(whom)).await.unwrap();
+            self.blocks.remove(&(who, whom));
+        }
     }
 
     fn any(&self, random: &mut StdRng) -> Option<ConversationKey> {
@@ -209,7 +240,11 @@ async fn check(life: &Life, world: &World, random: &mut StdRng, seed: u64) {
         let is_group = |key: &&ConversationKey| matches!(key, ConversationKey::Group(_));
         let expected: Vec<_> = listed.keys().filter(is_group).cloned().collect();
         assert_eq!(groups, expected, "{who}, seed {seed}");
+        let blocked = life.conversations().blocks(&user(who), "", 10).await.unwrap().users;
+        let expected = world.blocks.iter().filter(|(by, _)| *by == who).map(|(_, whom)| user(whom));
+        assert_eq!(blocked, expected.collect::<Vec<_>>(), "{who} blocks, seed {seed}");
     }
+    assert_eq!(life.conversations().count(), world.talks.len(), "a block makes no conversation, seed {seed}");
 }
 
 /// Seeds; `CHINWAG_LIST_SEED` replays one, `CHINWAG_LIST_SEEDS` takes more.

@@ -44,6 +44,8 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
             action_fields(out, action);
             out.extend_from_slice(b"}}");
         }
+        // Not given to sessions.
+        Content::Block { .. } => {}
         Content::Signal { user, kind, data } => {
             begin(out, "signal", at);
             text_field(out, b"{\"user\":", user.as_str());

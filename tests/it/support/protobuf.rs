@@ -148,3 +148,18 @@ pub(crate) struct GroupInfoResp {
     #[prost(uint32, tag = "5")]
     pub(crate) duty: u32,
 }
+
+/// The request of block and of unblock.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct BlockReq {
+    #[prost(string, tag = "1")]
+    pub(crate) user_id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct BlocksResp {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) user_ids: Vec<String>,
+    #[prost(string, tag = "2")]
+    pub(crate) cursor: String,
+}
