@@ -99,6 +99,7 @@ pub(super) fn apply(state: &mut State, record: &RelationV1<'_>) -> Result<(), In
         RelationChange::Block => state.blocks.0 | side,
         RelationChange::Unblock => state.blocks.0 & !side,
     };
+    state.note_silenced();
     state.advance_time(record.timestamp_ns);
     Ok(())
 }

@@ -238,7 +238,8 @@ fn mutes_and_the_end_of_a_group_come_back_also_from_a_merge() {
             .iter()
             .flat_map(|chunk| merger.merge(chunk.applied_lsn, &chunk.payload).expect("fits"))
             .collect();
-        let loaded = reload(&state.key, &merged);
+        let mut loaded = reload(&state.key, &merged);
+        assert!(send(&mut loaded, "bob", &draft("refused", ""), 8).is_err());
         assert_eq!((&loaded.group, loaded.hash), (&state.group, state.hash));
         assert_eq!(merged.last().map(|chunk| chunk.version), Some(VERSION_WITH_MARKS));
     }
@@ -323,7 +324,9 @@ fn blocks_come_back_and_a_later_series_without_them_ends_them() {
     let blocked = one(resident.collect(NOTHING));
     assert_eq!((blocked.version, blocked.summary.unbegun), (VERSION_WITH_MARKS, true));
     let key = resident.state.key.clone();
-    assert_eq!(reload(&key, [&blocked]).blocks, resident.state.blocks);
+    let mut loaded = reload(&key, [&blocked]);
+    assert_eq!(loaded.blocks, resident.state.blocks);
+    assert!(send(&mut loaded, "bob", &draft("refused", ""), 6).is_err());
     let people = people_in(&blocked.payload).expect("decodes");
     assert_eq!((people.persons.len(), people.blocks), (0, resident.state.blocks));
     relate(&mut resident.state, RelationChange::Unblock);

@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) group: Option<GroupFacts>,
     /// Of a pair.
     pub(crate) blocks: Blocks,
+    /// Whether there are blocks, or mutes: so a send looks at one byte.
+    is_anybody_silenced: bool,
     pub(crate) last_timestamp_ns: u64,
     /// The newest log record in it; 0 for none.
     pub(crate) applied_lsn: u64,
@@ -102,6 +104,7 @@ impl State {
             participants: Participants::default(),
             group: None,
             blocks: Blocks::default(),
+            is_anybody_silenced: false,
             last_timestamp_ns: 0,
             applied_lsn: 0,
             hash: 0,
@@ -138,16 +141,24 @@ impl State {
         }
     }
 
-    /// Refuses whoever is in the conversation and may say nothing at this time of its clock.
+    /// Refuses whoever is in the conversation and may say nothing at this time of its clock. Nearly always nobody is
+    /// silenced, which is all that most sends find out.
+    #[inline]
     pub(crate) fn refuse_silenced(&self, user: &UserId, timestamp_ns: u64) -> Result<(), Rejection> {
-        match &self.group {
-            Some(group) if !group.mutes.is_empty() => {
-                let number = self.participants.number_of(user.as_str());
-                number.map_or(Ok(()), |number| group.mutes.refuse(number, timestamp_ns))
-            }
-            None if self.blocks.is_any() => self.blocks.refuse(&self.key, user),
-            _ => Ok(()),
-        }
+        if self.is_anybody_silenced { self.look_up_silence(user, timestamp_ns) } else { Ok(()) }
+    }
+
+    /// To be called where blocks or mutes have changed.
+    pub(crate) fn note_silenced(&mut self) {
+        let has_mutes = self.group.as_ref().is_some_and(|group| !group.mutes.is_empty());
+        self.is_anybody_silenced = has_mutes || self.blocks.is_any();
+    }
+
+    #[cold]
+    fn look_up_silence(&self, user: &UserId, timestamp_ns: u64) -> Result<(), Rejection> {
+        let Some(group) = &self.group else { return self.blocks.refuse(&self.key, user) };
+        let number = self.participants.number_of(user.as_str());
+        number.map_or(Ok(()), |number| group.mutes.refuse(number, timestamp_ns))
     }
 
     /// The message with this index, in memory or in what was read for this call.

@@ -299,6 +299,7 @@ impl Builder {
             let blocks = state.blocks.with(&state.key, user);
             state.blocks = blocks.ok_or_else(|| format!("blocked_by: {user:?} is not one of two"))?;
         }
+        state.note_silenced();
         if let Some(hash) = &line.hash {
             state.hash = hash_of(hash)?;
         }

@@ -54,6 +54,7 @@ impl Loader {
         if let Some(head) = &chunk.head {
             load_head(&mut self.state, head);
             marks.load(&mut self.state)?;
+            self.state.note_silenced();
             self.check_senders()?;
             self.state.applied_lsn = applied_lsn;
         }

@@ -29,6 +29,7 @@ pub(in crate::conversation) fn apply(state: &mut State, record: &GroupV1<'_>) ->
         GroupChange::Mute => mute(state, only_member(state, &users)?, record),
         GroupChange::Dismiss => end(state),
     }
+    state.note_silenced();
     state.advance_time(record.timestamp_ns);
     Ok(())
 }
