@@ -138,6 +138,15 @@ impl ConversationKey {
         }
     }
 
+    /// The other one of a pair.
+    pub fn other_than(&self, user: &UserId) -> Option<&UserId> {
+        match self {
+            Self::Direct(first, second) if first == user => Some(second),
+            Self::Direct(first, _) => Some(first),
+            Self::Group(_) => None,
+        }
+    }
+
     /// How `viewer`, who is in it, addresses the conversation.
     pub fn address_for(&self, viewer: &UserId) -> Address {
         match self {
@@ -211,11 +220,24 @@ pub enum Duty {
     Member = 0,
     /// Everything.
     Owner = 2,
-    /// Adds, kicks, recalls any message.
+    /// Adds, kicks and mutes members, renames, recalls any message.
     Admin = 3,
 }
 
 impl Duty {
+    /// Whether whoever has this duty stands above whoever has the other one.
+    pub fn outranks(self, other: Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Member => 0,
+            Self::Admin => 1,
+            Self::Owner => 2,
+        }
+    }
+
     /// The duty with this number on the wire and on disk.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -258,6 +280,24 @@ pub struct Member {
 pub struct MembersPage {
     /// The members behind the cursor.
     pub members: Vec<Member>,
+    /// Give it back for the next page; empty when there is none.
+    pub cursor: String,
+}
+
+/// A page of a user's groups, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsPage {
+    /// The groups behind the cursor, as the user sees them.
+    pub groups: Vec<GroupInfo>,
+    /// Give it back for the next page; empty when there is none.
+    pub cursor: String,
+}
+
+/// A page of the users that a user blocks, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlocksPage {
+    /// The users behind the cursor.
+    pub users: Vec<UserId>,
     /// Give it back for the next page; empty when there is none.
     pub cursor: String,
 }
@@ -342,6 +382,11 @@ pub enum Rejection {
     Invalid(String),
     /// The caller may not do this; the text says what is missing.
     Forbidden(&'static str),
+    /// The caller is muted in this group.
+    Muted {
+        /// Until when, Unix seconds.
+        until_s: u64,
+    },
     /// No such message; carries the newest index there is.
     NoSuchMessage {
         /// What was asked for.

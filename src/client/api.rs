@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use crate::message::{
-    Address, Chat, Direction, Duty, GroupId, GroupInfo, Member, MembersPage, Position, Receipt, UserId,
+    Address, BlocksPage, Chat, Direction, Duty, GroupId, GroupInfo, GroupsPage, Member, MembersPage,
+    Position, Receipt, UserId,
 };
 
 /// A message; `msg` and `extra` are empty once it is recalled.
@@ -248,6 +249,32 @@ impl GroupInfoReply {
             members_count: self.members_count,
             duty: duty(self.duty)?,
         })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct BlocksReply {
+    user_ids: Vec<String>,
+    cursor: String,
+}
+
+impl BlocksReply {
+    pub(super) fn page(self) -> Result<BlocksPage, Error> {
+        let users = self.user_ids.iter().map(|id| user_id(id)).collect::<Result<_, _>>()?;
+        Ok(BlocksPage { users, cursor: self.cursor })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct GroupsReply {
+    groups: Vec<GroupInfoReply>,
+    cursor: String,
+}
+
+impl GroupsReply {
+    pub(super) fn page(self) -> Result<GroupsPage, Error> {
+        let groups = self.groups.into_iter().map(GroupInfoReply::info).collect::<Result<_, _>>()?;
+        Ok(GroupsPage { groups, cursor: self.cursor })
     }
 }
 

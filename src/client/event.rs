@@ -71,11 +71,11 @@ pub enum Event {
         /// With what.
         data: Value,
     },
-    /// Somebody came into a group or left it.
+    /// A group changed: somebody came or went, or it was administered.
     Group {
         /// The group.
         at: Address,
-        /// `create`, `add`, `kick`, `leave`; later servers may have more.
+        /// `create`, `add`, `kick`, `leave`, `duty`, `rename`, `mute`, `dismiss`; later servers may have more.
         action: String,
         /// Who.
         user: String,

@@ -41,8 +41,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::api::{
-    At, GroupInfoReply, ListReply, MembersReply, Named, ReceiptReply, SyncReply, cursor, group_id, user_id,
-    word,
+    At, BlocksReply, GroupInfoReply, GroupsReply, ListReply, MembersReply, Named, ReceiptReply, SyncReply,
+    cursor, group_id, user_id, word,
 };
 pub use self::api::{ChatDelta, ChatList, Message, Page, Synced};
 use self::backoff::{Backoff, random};
@@ -52,7 +52,10 @@ pub use self::event::{Begin, Event};
 use self::http::Http;
 pub use self::reading::Positions;
 pub use self::stream::EventStream;
-use crate::message::{Address, Draft, GroupId, GroupInfo, MembersPage, Pull, Receipt, Sync, UserId};
+use crate::message::{
+    Address, BlocksPage, Draft, Duty, GroupId, GroupInfo, GroupsPage, MembersPage, Pull, Receipt, Sync,
+    UserId,
+};
 
 /// How long one try of a call may take, beside what it asks the server to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -273,6 +276,50 @@ impl Client {
     /// Leaves a group.
     pub async fn leave_group(&self, group: &GroupId) -> Result<(), Error> {
         self.change_group("/im.group/leave", &json!({"group_id": group.as_str()})).await
+    }
+
+    /// Gives a member a duty; who gives somebody else the owner's becomes an admin.
+    pub async fn set_duty(&self, group: &GroupId, user: &UserId, duty: Duty) -> Result<(), Error> {
+        let body = json!({"group_id": group.as_str(), "user_id": user.as_str(), "duty": duty as u8});
+        self.change_group("/im.group/set_duty", &body).await
+    }
+
+    /// Gives a group another name.
+    pub async fn rename_group(&self, group: &GroupId, name: &str) -> Result<(), Error> {
+        self.change_group("/im.group/rename", &json!({"group_id": group.as_str(), "name": name})).await
+    }
+
+    /// Mutes a member until `until_s`, Unix seconds; a moment that is past lets them send again.
+    pub async fn mute(&self, group: &GroupId, user: &UserId, until_s: u32) -> Result<(), Error> {
+        let body = json!({"group_id": group.as_str(), "user_id": user.as_str(), "until": until_s});
+        self.change_group("/im.group/mute", &body).await
+    }
+
+    /// Ends a group, for everybody and for ever.
+    pub async fn dismiss_group(&self, group: &GroupId) -> Result<(), Error> {
+        self.change_group("/im.group/dismiss", &json!({"group_id": group.as_str()})).await
+    }
+
+    /// A page of one's groups behind `cursor` (empty: from the first), in the order of their ids.
+    pub async fn groups(&self, cursor: &str, count: u32) -> Result<GroupsPage, Error> {
+        let body = json!({"cursor": cursor, "count": count});
+        self.call::<GroupsReply>(&Call::of("/im.group/list"), &body).await?.page()
+    }
+
+    /// From here on what this user sends to the caller is refused.
+    pub async fn block(&self, user: &UserId) -> Result<(), Error> {
+        self.order(&Call::of("/im.relation/block"), &json!({"user_id": user.as_str()})).await
+    }
+
+    /// From here on this user may send to the caller again.
+    pub async fn unblock(&self, user: &UserId) -> Result<(), Error> {
+        self.order(&Call::of("/im.relation/unblock"), &json!({"user_id": user.as_str()})).await
+    }
+
+    /// A page of those whom the caller blocks behind `cursor` (empty: from the first), in the order of their ids.
+    pub async fn blocks(&self, cursor: &str, count: u32) -> Result<BlocksPage, Error> {
+        let body = json!({"cursor": cursor, "count": count});
+        self.call::<BlocksReply>(&Call::of("/im.relation/blocks"), &body).await?.page()
     }
 
     async fn change_group(&self, path: &str, body: &serde_json::Value) -> Result<(), Error> {

@@ -26,6 +26,9 @@ pub const SIGNAL_KIND_BYTES_MAX: usize = 64;
 pub const SIGNAL_DATA_BYTES_MAX: usize = 1024;
 /// Most users in one question for who is online: more than one screen shows.
 pub const ONLINE_USERS_MAX: usize = 1000;
+/// Most users that one user blocks: more than anybody blocks by hand. All of them are in the user's inbox while it is in
+/// memory, about 4 MB.
+pub const BLOCKS_MAX: usize = 10_000;
 /// Longest group name, in bytes: what a list of chats can show.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Most members of a group, and most ids in one request: a whole group fits one conversation's head.
@@ -34,9 +37,9 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// bound exists so that a damaged length can neither steer recovery nor make it allocate without
 /// end.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Members in one page when the request names no count.
+/// Members, or blocked users, in one page when the request names no count.
 pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
-/// Most members in one page: about 150 KiB of reply.
+/// Most members, or blocked users, in one page: about 150 KiB of reply.
 pub const MEMBERS_PAGE_MAX: u32 = 1000;
 /// Longest cursor, in bytes: an id, with room for what a later cursor may add.
 pub const CURSOR_BYTES_MAX: usize = 256;

@@ -16,6 +16,7 @@ pub(crate) use self::mailbox::{Call, Message, Request, Unread};
 use super::admission::Permit;
 use super::archive::Archive;
 use super::audience::{self, Audience};
+use super::blocks;
 use super::checkpoint::DirtyList;
 use super::chunk::{Chunk, Saved};
 use super::completion::{Deliveries, Outcome, Reply, Ticket};
@@ -177,6 +178,21 @@ impl Residence {
                 self.change(group::kick(self.state(), &key, &caller, &users, now_ns()), reply)
             }
             Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
+            Request::SetDuty { user, duty } => {
+                self.change(group::set_duty(self.state(), &key, &caller, &user, duty, now_ns()), reply)
+            }
+            Request::RenameGroup(name) => {
+                self.change(group::rename(self.state(), &key, &caller, &name, now_ns()), reply)
+            }
+            Request::Mute { user, until_s } => {
+                self.change(group::mute(self.state(), &key, &caller, &user, until_s, now_ns()), reply)
+            }
+            Request::DismissGroup => {
+                self.change(group::dismiss(self.state(), &key, &caller, now_ns()), reply)
+            }
+            Request::Relate(change) => {
+                self.change(blocks::change(self.state(), &key, &caller.user, change, now_ns()), reply)
+            }
             Request::GroupInfo => self.group_info(&key, &caller, reply),
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
             Request::Join(inbox) => self.join(inbox, reply),

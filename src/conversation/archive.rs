@@ -16,7 +16,7 @@ use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
 use crate::message::ConversationKey;
-use crate::snapshot::{self, Chunk, IndexEntry, PackReader, StoreId, key_hash};
+use crate::snapshot::{self, Chunk, ChunkMeta, IndexEntry, PackReader, StoreId, key_hash};
 
 mod pages;
 pub(crate) mod people;
@@ -231,22 +231,37 @@ impl Archive {
         Ok(loader.map(Loader::finish).transpose()?)
     }
 
-    /// How many conversations and messages there are, from the indexes and the tail alone.
+    /// How many conversations and messages there are, from the indexes and the tail alone. Pairs in which only blocks
+    /// were set are none.
     pub(crate) fn count(&self) -> (usize, u64) {
-        let mut messages = HashMap::<u128, (u32, u64)>::new();
+        let mut found = HashMap::<u128, Counted>::new();
         for pack in self.packs().iter() {
             for entry in pack.entries().iter().filter(|entry| !is_block(entry)) {
-                let after = Summary::from_numbers(entry.summary).after();
-                messages.insert(entry.key_hash, (after.messages, entry.applied_lsn));
+                let summary = Summary::from_numbers(entry.summary);
+                let row = found.entry(entry.key_hash).or_default();
+                (row.messages, row.lsn) = (summary.after().messages, entry.applied_lsn);
+                row.has_begun |= !summary.unbegun;
             }
         }
         for (hash, records) in self.tail().iter() {
-            let row = messages.entry(*hash).or_default();
-            let new = records.rows().filter(|record| record.lsn > row.1 && Record::is_send(record.kind));
-            row.0 += new.count() as u32;
+            let row = found.entry(*hash).or_default();
+            let lsn = row.lsn;
+            for record in records.rows().filter(|record| record.lsn > lsn) {
+                row.messages += u32::from(Record::is_send(record.kind));
+                row.has_begun |= !Record::is_relation(record.kind);
+            }
         }
-        (messages.len(), messages.values().map(|(count, _)| u64::from(*count)).sum())
+        let begun = found.values().filter(|row| row.has_begun);
+        (begun.count(), found.values().map(|row| u64::from(row.messages)).sum())
     }
+}
+
+/// What indexes and tail tell of a conversation.
+#[derive(Default)]
+struct Counted {
+    messages: u32,
+    lsn: u64,
+    has_begun: bool,
 }
 
 fn load_chunk(
@@ -255,7 +270,8 @@ fn load_chunk(
     entry: &IndexEntry,
     chunk: &Chunk,
 ) -> Result<(), Error> {
-    let known = (chunk.meta.kind, chunk.meta.version) == (chunk::KIND, chunk::VERSION);
+    let ChunkMeta { kind, version, .. } = chunk.meta;
+    let known = kind == chunk::KIND && (chunk::VERSION..=chunk::VERSION_WITH_MARKS).contains(&version);
     let result = match known {
         true => loader.load(chunk.meta.applied_lsn, &chunk.payload).map(|()| {
             let summary = Summary::from_numbers(entry.summary);

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use super::actor::Context;
 use super::completion::News;
-use super::record::{GroupChange, GroupV1, Record, SendV1};
+use super::group;
+use super::record::{GroupChange, GroupV1, Record, RelationChange, RelationV1, SendV1};
 use super::state::State;
 use crate::inbox::delivery::Listeners;
 use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event, GroupAction};
-use crate::message::{ConversationKey, OwnedMessage, UserId};
+use crate::message::{ConversationKey, Duty, OwnedMessage, UserId};
 
 /// Who is looking at one conversation.
 #[derive(Debug, Default)]
@@ -87,6 +88,7 @@ impl Audience {
                 all
             }
             Record::Group(change) => self.regroup(context, state, change),
+            Record::Relation(change) => self.relate(context, state, change),
             _ => self.listeners.clone(),
         };
         if listeners.is_empty() {
@@ -108,12 +110,30 @@ impl Audience {
                 self.next = Some(all.clone());
                 all
             }
-            _ => {
+            Ok(GroupChange::Kick | GroupChange::Leave) => {
                 let stays = |inbox: &&Arc<Inbox>| !change.users.contains(&inbox.user.as_str());
                 self.next = Some(self.listeners.iter().filter(stays).cloned().collect());
                 self.listeners.clone()
             }
+            Ok(GroupChange::Dismiss) => {
+                self.next = Some(Listeners::default());
+                self.listeners.clone()
+            }
+            Ok(GroupChange::Duty | GroupChange::Rename | GroupChange::Mute) | Err(_) => {
+                self.listeners.clone()
+            }
         }
+    }
+
+    /// Only who blocks hears of it; from here on they look, also at a pair that has not begun.
+    fn relate(&mut self, context: &Context, state: &State, change: &RelationV1<'_>) -> Listeners {
+        let by = id(state, change.by);
+        // Noted before the look, as above.
+        context.newcomers.note([&by], &state.key);
+        let Some(inbox) = context.inboxes.get(by.as_str()) else { return Listeners::default() };
+        let others = self.listeners.iter().filter(|other| !Arc::ptr_eq(other, &inbox)).cloned();
+        self.next = Some(others.chain([inbox.clone()]).collect());
+        [inbox].into()
     }
 
     /// The record was accepted.
@@ -153,6 +173,10 @@ fn events_of(state: &State, record: &Record<'_>) -> Vec<Arc<Event>> {
             let content = Content::Ack { user: id(state, ack.user), msg_index: ack.msg_index, unread };
             vec![event(messages, recalls, content)]
         }
+        Record::Relation(change) => {
+            let blocks = matches!(change.change(), Ok(RelationChange::Block));
+            vec![event(messages, recalls, Content::Block { user: id(state, change.by), blocks })]
+        }
         Record::Group(change) => group_contents(state, change)
             .into_iter()
             .map(|content| event(messages, recalls, content))
@@ -170,22 +194,46 @@ fn message_of(state: &State, send: &SendV1<'_>) -> Content {
     }))
 }
 
-/// One for each user that the change is about; the first of a new group is its owner.
+/// One for each user that the change is about; the first of a new group is its owner. What is about the group itself is
+/// about whoever did it.
 fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
     let newest_message_ns = state.newest_message_ns().unwrap_or(change.timestamp_ns);
     let by = id(state, change.by);
-    let users = change.users.iter().zip(0..);
-    users
-        .filter_map(|(user, number)| {
-            let action = match change.change().ok()? {
-                GroupChange::Create if number == 0 => GroupAction::Create,
-                GroupChange::Create | GroupChange::Add => GroupAction::Add,
-                GroupChange::Kick => GroupAction::Kick,
-                GroupChange::Leave => GroupAction::Leave,
-            };
-            Some(Content::Group { action, user: id(state, user), by: by.clone(), newest_message_ns })
-        })
-        .collect()
+    let content = |(user, action)| Content::Group { action, user, by: by.clone(), newest_message_ns };
+    group_actions(state, change).into_iter().map(content).collect()
+}
+
+fn group_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupAction)> {
+    let Ok(kind) = change.change() else { return Vec::new() };
+    let of_each = |action: fn(usize) -> GroupAction| {
+        let users = change.users.iter().enumerate();
+        users.map(|(number, user)| (id(state, user), action(number))).collect()
+    };
+    let of_group = |action| vec![(id(state, change.by), action)];
+    match kind {
+        GroupChange::Create => {
+            of_each(|number| if number == 0 { GroupAction::Create } else { GroupAction::Add })
+        }
+        GroupChange::Add => of_each(|_| GroupAction::Add),
+        GroupChange::Kick => of_each(|_| GroupAction::Kick),
+        GroupChange::Leave => of_each(|_| GroupAction::Leave),
+        GroupChange::Duty => duty_actions(state, change),
+        GroupChange::Rename => of_group(GroupAction::Rename(change.name.into())),
+        GroupChange::Mute => {
+            let until_s = change.until_s;
+            change.users.iter().map(|user| (id(state, user), GroupAction::Mute { until_s })).collect()
+        }
+        GroupChange::Dismiss => of_group(GroupAction::Dismiss),
+    }
+}
+
+/// Who gives the group to somebody else becomes an admin of it.
+fn duty_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupAction)> {
+    let Some(duty) = Duty::from_number(change.duty) else { return Vec::new() };
+    let before = if duty == Duty::Owner { group::owner_of(state) } else { None };
+    let before = before.map(|owner| (owner, GroupAction::Duty(Duty::Admin)));
+    let users = change.users.iter().map(|user| (id(state, user), GroupAction::Duty(duty)));
+    users.chain(before).collect()
 }
 
 /// An id of a record that is about to be accepted: the rules have seen it.

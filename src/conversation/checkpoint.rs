@@ -379,7 +379,7 @@ pub(crate) fn meta_of(chunk: &Chunk, key: Vec<u8>) -> ChunkMeta {
     ChunkMeta {
         key,
         kind: chunk::KIND,
-        version: chunk::VERSION,
+        version: chunk.version,
         applied_lsn: chunk.applied_lsn,
         summary: chunk.summary.to_numbers(),
     }

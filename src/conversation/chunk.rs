@@ -10,14 +10,16 @@ use bincode::{BorrowDecode, Encode};
 pub use self::loader::Error;
 pub(crate) use self::loader::{Loader, messages_of};
 pub(crate) use self::merge::{Merger, Retention};
-pub(crate) use self::people::people_in;
+pub(crate) use self::people::{People as ChunkPeople, people_in};
 
+use self::marks::MarksV2;
 use super::codec;
 use super::history::Stored;
 use super::participants::{Membership, Participant};
 use super::state::State;
 
 mod loader;
+mod marks;
 mod merge;
 mod people;
 
@@ -35,8 +37,10 @@ const CHUNK_RECALLS: u32 = 1 << 18;
 const CHUNK_PARTICIPANTS: usize = 1 << 14;
 /// The kind of every chunk, as it stands in the pack beside the payload.
 pub(crate) const KIND: u8 = 1;
-/// Which struct the payload is.
+/// Which struct the payload is: [`ChunkV1`] ...
 pub(crate) const VERSION: u8 = 1;
+/// ... and [`MarksV2`] behind it.
+pub(crate) const VERSION_WITH_MARKS: u8 = 2;
 /// Stands for "not a member" where a duty is expected.
 const NO_DUTY: u8 = 255;
 
@@ -62,6 +66,8 @@ pub(crate) struct Chunk {
     pub(crate) payload: Vec<u8>,
     /// Whether it is the last of its series and carries the head.
     pub(crate) complete: bool,
+    /// [`VERSION`], or [`VERSION_WITH_MARKS`] where there are some.
+    pub(crate) version: u8,
 }
 
 /// What the index of a pack tells of a chunk without decoding it.
@@ -79,17 +85,22 @@ pub(crate) struct Summary {
     pub(crate) greatest_recalled: u32,
     /// Whether its messages are kept for their ids only: retention took their texts.
     pub(crate) hollow: bool,
+    /// Whether there is a head and no conversation: one of a pair blocks the other, or did.
+    pub(crate) unbegun: bool,
 }
 
 /// Bits of one of the numbers of a summary.
 const COMPLETE: u32 = 1;
 const HOLLOW: u32 = 2;
+const UNBEGUN: u32 = 4;
 
 impl Summary {
     /// As the eight opaque numbers of a pack's index.
     pub(crate) fn to_numbers(self) -> [u32; 8] {
-        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, hollow } = self;
-        let bits = u32::from(complete) * COMPLETE + u32::from(hollow) * HOLLOW;
+        let Self { messages, recalls, complete, newest_message_ns: ns, greatest_recalled, .. } = self;
+        let bits = u32::from(complete) * COMPLETE
+            + u32::from(self.hollow) * HOLLOW
+            + u32::from(self.unbegun) * UNBEGUN;
         let (ns_high, ns_low) = ((ns >> 32) as u32, ns as u32);
         [messages.0, messages.1, recalls.0, recalls.1, bits, ns_high, ns_low, greatest_recalled]
     }
@@ -103,9 +114,9 @@ impl Summary {
     pub(crate) fn from_numbers(numbers: [u32; 8]) -> Self {
         let [m0, m1, r0, r1, bits, ns_high, ns_low, greatest_recalled] = numbers;
         let newest_message_ns = u64::from(ns_high) << 32 | u64::from(ns_low);
-        let (complete, hollow) = (bits & COMPLETE != 0, bits & HOLLOW != 0);
+        let [complete, hollow, unbegun] = [COMPLETE, HOLLOW, UNBEGUN].map(|bit| bits & bit != 0);
         let (messages, recalls) = ((m0, m1), (r0, r1));
-        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow }
+        Self { messages, recalls, complete, newest_message_ns, greatest_recalled, hollow, unbegun }
     }
 }
 
@@ -238,7 +249,7 @@ fn encode_end<'a>(state: &'a State, saved: Saved, messages: Vec<MessageV1<'a>>) 
         body.participants = rows.iter().map(participant_of).collect();
     }
     body.head = Some(head_of(state));
-    chunks.push(finish(state.applied_lsn, body));
+    chunks.push(finish_with(state.applied_lsn, body, &MarksV2::of(state)));
     chunks
 }
 
@@ -247,6 +258,10 @@ fn continuing<'a>(saved: Saved) -> ChunkV1<'a> {
 }
 
 fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
+    finish_with(applied_lsn, body, &MarksV2::default())
+}
+
+fn finish_with(applied_lsn: u64, body: ChunkV1<'_>, marks: &MarksV2) -> Chunk {
     let summary = Summary {
         messages: (body.messages_before, body.messages_before + body.messages.len() as u32),
         recalls: (body.recalls_before, body.recalls_before + body.recalls.len() as u32),
@@ -254,10 +269,29 @@ fn finish(applied_lsn: u64, body: ChunkV1<'_>) -> Chunk {
         newest_message_ns: body.messages.last().map_or(0, |message| message.timestamp_ns),
         greatest_recalled: body.recalls.iter().copied().max().unwrap_or(0),
         hollow: false,
+        // Whatever else happens in a conversation names somebody.
+        unbegun: body.head.is_some() && body.participants_before == 0 && body.participants.is_empty(),
     };
     let mut payload = Vec::new();
     codec::encode_into(&body, &mut payload);
-    Chunk { applied_lsn, complete: summary.complete, summary, payload }
+    let version = match *marks == MarksV2::default() {
+        true => VERSION,
+        false => {
+            codec::encode_into(marks, &mut payload);
+            VERSION_WITH_MARKS
+        }
+    };
+    Chunk { applied_lsn, complete: summary.complete, summary, payload, version }
+}
+
+/// What a payload of either version holds. Marks are about the whole, so they stand with the head alone.
+fn decode(payload: &[u8]) -> Result<(ChunkV1<'_>, MarksV2), codec::Error> {
+    let (chunk, rest) = codec::decode_first::<ChunkV1<'_>>(payload)?;
+    if rest.is_empty() {
+        return Ok((chunk, MarksV2::default()));
+    }
+    let marks = codec::decode(rest)?;
+    if chunk.head.is_some() { Ok((chunk, marks)) } else { Err(codec::Error::Impossible("marks")) }
 }
 
 fn take_messages(state: &State, saved: Saved) -> Vec<MessageV1<'_>> {

@@ -48,6 +48,12 @@ pub(super) fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, 
     }
 }
 
+/// Decodes the `T` at the beginning of `bytes`; with what stands behind it.
+pub(super) fn decode_first<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), Error> {
+    let (value, consumed) = bincode::borrow_decode_from_slice(bytes, CONFIG)?;
+    Ok((value, &bytes[consumed..]))
+}
+
 /// How many bytes the `T` at the beginning of `bytes` takes.
 pub(super) fn length_of<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<usize, Error> {
     let (_, consumed) = bincode::borrow_decode_from_slice::<T, _>(bytes, CONFIG)?;

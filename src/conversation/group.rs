@@ -1,18 +1,26 @@
 //! The rules of groups: who may come in, who may put whom out, and what that makes readable.
 //!
-//! Membership changes are records of the group's own conversation, so they are ordered with its
-//! messages. Pure and synchronous, like [`super::state`].
+//! Changes of a group are records of its own conversation, so they are ordered with its messages. Here is membership;
+//! duties, name, mutes and the end are in [`administer`], and what a record does in [`apply`](mod@apply). Pure and
+//! synchronous, like [`super::state`].
 
 use std::collections::HashSet;
 
-use super::participants::Membership;
+pub(crate) use self::administer::{dismiss, mute, rename, set_duty};
+pub(super) use self::apply::{apply, owner_of};
+pub(crate) use self::mutes::{Mute, Mutes};
 use super::record::{GroupChange, GroupV1, KeyV1, Record};
-use super::state::{Decision, GroupFacts, Inconsistent, NOT_A_MEMBER, State};
+use super::state::{Decision, GroupFacts, NOT_A_MEMBER, State};
 use crate::config::limits::GROUP_MEMBERS_MAX;
 use crate::message::{
     Caller, ConversationKey, Duty, GroupId, GroupInfo, Member, MembersPage, Rejection, UserId,
 };
 
+mod administer;
+mod apply;
+mod mutes;
+
+const NEEDS_OWNER: &str = "only the owner of the group or an admin token may do this";
 const NEEDS_ADMIN: &str = "only the owner, an admin of the group or an admin token may do this";
 
 /// Rules of creating a group that `caller` will own, with `members` beside them.
@@ -29,7 +37,8 @@ pub(crate) fn create<'a>(
     }
     let users = distinct(std::iter::once(&caller.user).chain(members));
     refuse_crowd(users.len())?;
-    Ok(append(state, key, GroupChange::Create, &caller.user, users, name, now_ns))
+    let change = Change { users, name, ..Change::of(GroupChange::Create) };
+    Ok(append(state, key, &caller.user, change, now_ns))
 }
 
 /// Rules of adding members; those who are in already are passed over.
@@ -45,7 +54,7 @@ pub(crate) fn add<'a>(
     let mut new = distinct(users.iter());
     new.retain(|user| state.participants.membership_of(user).is_none());
     refuse_crowd(group.members_count as usize + new.len())?;
-    Ok(append(state, key, GroupChange::Add, &caller.user, new, "", now_ns))
+    Ok(append_of_some(state, key, &caller.user, GroupChange::Add, new, now_ns))
 }
 
 /// Rules of putting members out; those who are not in are passed over. An admin of the group may
@@ -64,7 +73,7 @@ pub(crate) fn kick<'a>(
     for user in &out {
         refuse_kick(state, caller, caller_duty, user)?;
     }
-    Ok(append(state, key, GroupChange::Kick, &caller.user, out, "", now_ns))
+    Ok(append_of_some(state, key, &caller.user, GroupChange::Kick, out, now_ns))
 }
 
 fn refuse_kick(
@@ -97,7 +106,7 @@ pub(crate) fn leave<'a>(
     if state.participants.membership_of(&caller.user).is_none() {
         return Err(Rejection::Forbidden(NOT_A_MEMBER));
     }
-    Ok(append(state, key, GroupChange::Leave, &caller.user, vec![&caller.user], "", now_ns))
+    Ok(append_of_some(state, key, &caller.user, GroupChange::Leave, vec![&caller.user], now_ns))
 }
 
 /// The group as `caller` sees it.
@@ -137,93 +146,18 @@ pub(crate) fn members(
     Ok(MembersPage { members, cursor })
 }
 
-/// Takes over a group record. Nothing is changed when it does not continue the state.
-pub(super) fn apply(state: &mut State, record: &GroupV1<'_>) -> Result<(), Inconsistent> {
-    let change = record.change().map_err(|why| state.inconsistent(why.to_string()))?;
-    let users: Vec<UserId> = record.users.iter().map(|id| state.user(id)).collect::<Result<_, _>>()?;
-    match (change, state.group.is_some()) {
-        (GroupChange::Create, false) => begin(state, record),
-        (GroupChange::Create, true) => return Err(state.inconsistent("group created twice".into())),
-        (_, false) => return Err(state.inconsistent("change of a group that was never created".into())),
-        (_, true) => {}
-    }
-    match change {
-        GroupChange::Create | GroupChange::Add => come_in(state, &users, record.timestamp_ns),
-        GroupChange::Kick | GroupChange::Leave => go_out(state, &users),
-    }
-    if change == GroupChange::Create
-        && let Some(owner) = users.first()
-    {
-        set_duty(state, owner, Duty::Owner);
-    }
-    state.advance_time(record.timestamp_ns);
-    Ok(())
-}
-
-fn begin(state: &mut State, record: &GroupV1<'_>) {
-    state.group =
-        Some(GroupFacts { name: record.name.to_owned(), created_ns: record.timestamp_ns, members_count: 0 });
-}
-
-/// A newcomer reads from the next message on; so nothing is unread on the first day.
-fn come_in(state: &mut State, users: &[UserId], joined_ns: u64) {
-    let was_empty = state.group.as_ref().is_some_and(|group| group.members_count == 0);
-    let newest = state.history.newest_message();
-    for user in users {
-        let number = state.participants.number_or_insert(user);
-        let row = state.participants.get_mut(number);
-        if row.membership.is_none() {
-            let readable_from = newest.saturating_add(1);
-            row.membership = Some(Membership { duty: Duty::Member, joined_ns, readable_from });
-            row.read_cursor = newest;
-            count_members(state, 1);
-        }
-    }
-    // Everybody had left, and an admin token begins the group again.
-    if was_empty {
-        succeed_owner(state);
-    }
-}
-
-fn go_out(state: &mut State, users: &[UserId]) {
-    for user in users {
-        let number = state.participants.number_or_insert(user);
-        if let Some(membership) = state.participants.get_mut(number).membership.take() {
-            count_members(state, -1);
-            if membership.duty == Duty::Owner {
-                succeed_owner(state);
-            }
-        }
-    }
-}
-
-/// The longest-standing admin, else member, becomes the owner; rows are in order of appearance,
-/// so the lowest number decides between equals. An empty group has no owner.
-fn succeed_owner(state: &mut State) {
-    let rank = |(number, _, membership): &(u32, &_, &Membership)| {
-        (membership.duty != Duty::Admin, membership.joined_ns, *number)
-    };
-    let heir = state.participants.members().min_by_key(rank).map(|(_, row, _)| row.user.clone());
-    if let Some(heir) = heir {
-        set_duty(state, &heir, Duty::Owner);
-    }
-}
-
-fn set_duty(state: &mut State, user: &UserId, duty: Duty) {
-    let number = state.participants.number_or_insert(user);
-    if let Some(membership) = &mut state.participants.get_mut(number).membership {
-        membership.duty = duty;
-    }
-}
-
-fn count_members(state: &mut State, change: i32) {
-    if let Some(group) = &mut state.group {
-        group.members_count = group.members_count.saturating_add_signed(change);
-    }
-}
-
 fn facts(state: &State) -> Result<&GroupFacts, Rejection> {
-    state.group.as_ref().ok_or(Rejection::NoSuchGroup)
+    state.group.as_ref().filter(|group| !group.dismissed).ok_or(Rejection::NoSuchGroup)
+}
+
+/// Refuses everybody but the owner and an admin token.
+fn own(state: &State, caller: &Caller) -> Result<(), Rejection> {
+    match state.participants.membership_of(&caller.user).map(|membership| membership.duty) {
+        Some(Duty::Owner) => Ok(()),
+        _ if caller.admin => Ok(()),
+        Some(_) => Err(Rejection::Forbidden(NEEDS_OWNER)),
+        None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
+    }
 }
 
 /// The duty with which `caller` may administrate; `None` stands for an admin token.
@@ -257,28 +191,54 @@ fn distinct<'a>(users: impl Iterator<Item = &'a UserId>) -> Vec<&'a UserId> {
     users.filter(|user| seen.insert(*user)).collect()
 }
 
-/// The record of a change; a change of nobody is already true.
-fn append<'a>(
-    state: &State,
-    key: &'a ConversationKey,
-    change: GroupChange,
-    by: &'a UserId,
+/// What a record says beside who did it and when.
+struct Change<'a> {
+    kind: GroupChange,
     users: Vec<&'a UserId>,
     name: &'a str,
+    duty: Duty,
+    until_s: u64,
+}
+
+impl Change<'_> {
+    fn of(kind: GroupChange) -> Self {
+        Self { kind, users: Vec::new(), name: "", duty: Duty::Member, until_s: 0 }
+    }
+}
+
+/// The record of somebody's coming or going; a change of nobody is already true.
+fn append_of_some<'a>(
+    state: &State,
+    key: &'a ConversationKey,
+    by: &'a UserId,
+    kind: GroupChange,
+    users: Vec<&'a UserId>,
     now_ns: u64,
 ) -> Decision<'a, ()> {
     if users.is_empty() {
         return Decision::Already(());
     }
+    append(state, key, by, Change { users, ..Change::of(kind) }, now_ns)
+}
+
+/// The record of a change.
+fn append<'a>(
+    state: &State,
+    key: &'a ConversationKey,
+    by: &'a UserId,
+    change: Change<'a>,
+    now_ns: u64,
+) -> Decision<'a, ()> {
+    let Change { kind, users, name, duty, until_s } = change;
     let record = Record::Group(GroupV1 {
         key: KeyV1::of(key),
-        change: change as u8,
+        change: kind as u8,
         by: by.as_str(),
         timestamp_ns: state.next_timestamp_ns(now_ns),
         users: users.into_iter().map(UserId::as_str).collect(),
         name,
-        duty: 0,
-        until_s: 0,
+        duty: duty as u8,
+        until_s,
     });
     Decision::Append(record, ())
 }

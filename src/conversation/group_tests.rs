@@ -127,8 +127,8 @@ fn changes_of_nobody_are_already_true() {
 fn nobody_kicks_themselves_and_admins_kick_only_members() {
     let mut state = group();
     change_add(&mut state, &caller("alice"), &["carol", "dave"]).expect("the owner");
-    set_duty(&mut state, &user("bob"), Duty::Admin);
-    set_duty(&mut state, &user("carol"), Duty::Admin);
+    apply::set_duty(&mut state, &user("bob"), Duty::Admin);
+    apply::set_duty(&mut state, &user("carol"), Duty::Admin);
     assert!(matches!(change_kick(&mut state, &caller("alice"), &["alice"]), Err(Rejection::Invalid(_))));
     assert!(matches!(change_kick(&mut state, &caller("bob"), &["carol"]), Err(Rejection::Forbidden(_))));
     assert!(matches!(
@@ -154,7 +154,7 @@ fn an_admin_of_the_group_recalls_any_message_and_a_member_only_their_own() {
 fn the_owner_is_succeeded_by_the_longest_standing_admin_then_member() {
     let mut state = group();
     change_add(&mut state, &caller("alice"), &["carol", "dave"]).expect("the owner");
-    set_duty(&mut state, &user("dave"), Duty::Admin);
+    apply::set_duty(&mut state, &user("dave"), Duty::Admin);
     change_leave(&mut state, &caller("alice")).expect("a member");
     assert_eq!(state.participants.membership_of(&user("dave")).map(|m| m.duty), Some(Duty::Owner));
     change_leave(&mut state, &caller("dave")).expect("a member");
@@ -219,4 +219,208 @@ fn a_group_record_that_does_not_fit_is_refused() {
     record.users = vec!["bad\nid"];
     assert!(apply(&mut state, &record).is_err(), "an impossible id");
     assert_eq!(format!("{state:?}"), before);
+}
+
+const S: u64 = 1_000_000_000;
+
+fn give(state: &mut State, by: &Caller, whom: &str, duty: Duty) -> Result<(), Rejection> {
+    let (key, whom) = (state.key.clone(), user(whom));
+    let decision = set_duty(state, &key, by, &whom, duty, 10);
+    accept(state, decision)
+}
+
+fn silence(state: &mut State, by: &Caller, whom: &str, until_s: u64, now_ns: u64) -> Result<(), Rejection> {
+    let (key, whom) = (state.key.clone(), user(whom));
+    let decision = mute(state, &key, by, &whom, until_s, now_ns);
+    accept(state, decision)
+}
+
+fn call_it(state: &mut State, by: &Caller, name: &str) -> Result<(), Rejection> {
+    let key = state.key.clone();
+    let decision = rename(state, &key, by, name, 10);
+    accept(state, decision)
+}
+
+fn close(state: &mut State, by: &Caller) -> Result<(), Rejection> {
+    let key = state.key.clone();
+    let decision = dismiss(state, &key, by, 10);
+    accept(state, decision)
+}
+
+fn duty_of(state: &State, id: &str) -> Option<Duty> {
+    state.participants.membership_of(&user(id)).map(|membership| membership.duty)
+}
+
+#[test]
+fn only_the_owner_gives_duties_and_there_is_one_owner() {
+    let mut state = group();
+    change_add(&mut state, &caller("alice"), &["carol"]).expect("the owner");
+    assert_eq!(give(&mut state, &caller("alice"), "bob", Duty::Admin), Ok(()));
+    for refused in ["bob", "carol"] {
+        let why = Err(Rejection::Forbidden(NEEDS_OWNER));
+        assert_eq!(give(&mut state, &caller(refused), "carol", Duty::Admin), why, "{refused}");
+    }
+    assert!(matches!(give(&mut state, &caller("alice"), "alice", Duty::Member), Err(Rejection::Invalid(_))));
+    assert!(matches!(give(&mut state, &caller("alice"), "nobody", Duty::Admin), Err(Rejection::Invalid(_))));
+    assert!(matches!(give(&mut state, &admin("app"), "alice", Duty::Admin), Err(Rejection::Invalid(_))));
+    assert_eq!(give(&mut state, &caller("alice"), "carol", Duty::Owner), Ok(()));
+    let duties = ["alice", "bob", "carol"].map(|id| duty_of(&state, id));
+    assert_eq!(duties, [Some(Duty::Admin), Some(Duty::Admin), Some(Duty::Owner)]);
+    assert_eq!(give(&mut state, &admin("app"), "bob", Duty::Owner), Ok(()));
+    assert_eq!((duty_of(&state, "bob"), duty_of(&state, "carol")), (Some(Duty::Owner), Some(Duty::Admin)));
+    let lsn = state.applied_lsn;
+    assert_eq!(give(&mut state, &caller("bob"), "bob", Duty::Owner), Ok(()), "already true");
+    assert_eq!(state.applied_lsn, lsn);
+}
+
+#[test]
+fn the_owner_and_admins_rename_and_the_same_name_is_already_true() {
+    let mut state = group();
+    assert_eq!(call_it(&mut state, &caller("bob"), "mine"), Err(Rejection::Forbidden(NEEDS_ADMIN)));
+    assert_eq!(call_it(&mut state, &caller("eve"), "mine"), Err(Rejection::Forbidden(NOT_A_MEMBER)));
+    give(&mut state, &caller("alice"), "bob", Duty::Admin).expect("the owner");
+    let lsn = state.applied_lsn;
+    assert_eq!(call_it(&mut state, &caller("bob"), "the name"), Ok(()));
+    assert_eq!(state.applied_lsn, lsn);
+    assert_eq!(call_it(&mut state, &caller("bob"), "another"), Ok(()));
+    assert_eq!(info(&state, &id(), &caller("alice")).map(|info| info.name), Ok("another".into()));
+}
+
+#[test]
+fn who_is_muted_sends_nothing_until_the_clock_of_the_conversation_says_so() {
+    let mut state = group();
+    send(&mut state, "bob", &draft("before", "id"), S).expect("a member");
+    silence(&mut state, &caller("alice"), "bob", 20, 2 * S).expect("the owner");
+    let muted = Err(Rejection::Muted { until_s: 20 });
+    assert_eq!(send(&mut state, "bob", &draft("x", ""), 3 * S).map(|_| ()), muted);
+    assert_eq!(send(&mut state, "bob", &draft("x", ""), 20 * S - 1).map(|_| ()), muted);
+    let retry = send(&mut state, "bob", &draft("before", "id"), 3 * S).expect("it was stored");
+    assert!(retry.duplicate);
+    assert_eq!(recall(&mut state, "bob", 1), Ok(1), "their own stays theirs");
+    assert!(readable(&state, "bob").is_ok());
+    // The clock of the conversation does not go back with that of the machine.
+    send(&mut state, "alice", &draft("later", ""), 20 * S).expect("the owner");
+    assert_eq!(send(&mut state, "bob", &draft("x", ""), 3 * S).map(|receipt| receipt.msg_index), Ok(3));
+}
+
+#[test]
+fn a_moment_that_is_past_ends_a_mute_and_says_nothing_of_who_is_not_muted() {
+    let mut state = group();
+    let alice = caller("alice");
+    let lsn = state.applied_lsn;
+    assert_eq!(silence(&mut state, &alice, "bob", 0, 5 * S), Ok(()));
+    assert_eq!(silence(&mut state, &alice, "bob", 5, 5 * S), Ok(()));
+    assert_eq!(state.applied_lsn, lsn, "already true");
+    silence(&mut state, &alice, "bob", u64::MAX, 5 * S).expect("the owner");
+    assert!(send(&mut state, "bob", &draft("x", ""), 9 * S).is_err());
+    silence(&mut state, &alice, "bob", 4, 9 * S).expect("the owner");
+    assert!(state.group.as_ref().is_some_and(|group| group.mutes.is_empty()));
+    assert!(send(&mut state, "bob", &draft("x", ""), 9 * S).is_ok());
+}
+
+#[test]
+fn nobody_mutes_who_stands_as_high_or_higher_but_an_admin_token() {
+    let mut state = group();
+    change_add(&mut state, &caller("alice"), &["carol", "dave"]).expect("the owner");
+    for id in ["bob", "carol"] {
+        give(&mut state, &caller("alice"), id, Duty::Admin).expect("the owner");
+    }
+    for (by, whom) in
+        [("bob", "carol"), ("bob", "alice"), ("bob", "bob"), ("alice", "alice"), ("dave", "dave")]
+    {
+        let refused = silence(&mut state, &caller(by), whom, 99, S);
+        assert!(matches!(refused, Err(Rejection::Forbidden(_))), "{by} {whom} {refused:?}");
+    }
+    assert!(matches!(silence(&mut state, &caller("alice"), "eve", 99, S), Err(Rejection::Invalid(_))));
+    assert_eq!(silence(&mut state, &caller("eve"), "bob", 99, S), Err(Rejection::Forbidden(NOT_A_MEMBER)));
+    assert_eq!(silence(&mut state, &caller("bob"), "dave", 99, S), Ok(()));
+    assert_eq!(silence(&mut state, &caller("alice"), "bob", 99, S), Ok(()));
+    assert_eq!(silence(&mut state, &admin("app"), "alice", 99, S), Ok(()));
+    assert!(send(&mut state, "alice", &draft("x", ""), S).is_err());
+}
+
+#[test]
+fn a_mute_outlasts_going_and_coming_back_but_not_becoming_the_owner() {
+    let mut state = group();
+    change_add(&mut state, &caller("alice"), &["carol"]).expect("the owner");
+    silence(&mut state, &caller("alice"), "bob", 99, S).expect("the owner");
+    silence(&mut state, &caller("alice"), "carol", 99, S).expect("the owner");
+    change_leave(&mut state, &caller("bob")).expect("a member");
+    change_add(&mut state, &caller("alice"), &["bob"]).expect("the owner");
+    assert_eq!(
+        send(&mut state, "bob", &draft("x", ""), S).map(|_| ()),
+        Err(Rejection::Muted { until_s: 99 })
+    );
+    give(&mut state, &caller("alice"), "carol", Duty::Owner).expect("the owner");
+    assert!(send(&mut state, "carol", &draft("x", ""), S).is_ok());
+    // The next owner by succession is alice, an admin by now; then bob, who is left alone.
+    change_leave(&mut state, &caller("carol")).expect("a member");
+    change_leave(&mut state, &caller("alice")).expect("a member");
+    assert_eq!(duty_of(&state, "bob"), Some(Duty::Owner));
+    assert!(send(&mut state, "bob", &draft("x", ""), S).is_ok());
+}
+
+#[test]
+fn of_a_dismissed_group_nothing_is_left_but_its_id() {
+    let mut state = group();
+    send(&mut state, "bob", &draft("secret", "id"), 9).expect("a member");
+    silence(&mut state, &caller("alice"), "bob", 99, S).expect("the owner");
+    assert_eq!(close(&mut state, &caller("bob")), Err(Rejection::Forbidden(NEEDS_OWNER)));
+    assert_eq!(close(&mut state, &caller("eve")), Err(Rejection::Forbidden(NOT_A_MEMBER)));
+    assert_eq!(close(&mut state, &caller("alice")), Ok(()));
+    let none = Err(Rejection::NoSuchGroup);
+    for who in ["alice", "bob", "eve"] {
+        assert_eq!(send(&mut state, who, &draft("x", ""), S).map(|_| ()), none);
+        assert_eq!(readable(&state, who).map(|_| ()), none);
+        assert_eq!(recall(&mut state, who, 1).map(|_| ()), none);
+        assert!(state.standing_of(&user(who)).is_none());
+        for by in [caller(who), admin(who)] {
+            assert_eq!(info(&state, &id(), &by).map(|_| ()), none);
+            assert_eq!(members(&state, &by, "", 10).map(|_| ()), none);
+            assert_eq!(change_add(&mut state, &by, &["bob"]), none);
+            assert_eq!(change_kick(&mut state, &by, &["bob"]), none);
+            assert_eq!(change_leave(&mut state, &by), none);
+            assert_eq!(give(&mut state, &by, "bob", Duty::Admin), none);
+            assert_eq!(call_it(&mut state, &by, "x"), none);
+            assert_eq!(silence(&mut state, &by, "bob", 0, S), none);
+            assert_eq!(close(&mut state, &by), none);
+            let again = create(&state, &state.key, &by, "", &[], 5).map(|_| ());
+            assert_eq!(again, Err(Rejection::GroupExists));
+        }
+    }
+    assert!(!format!("{state:?}").contains("secret"));
+    assert_eq!(duties(&state), []);
+}
+
+#[test]
+fn changes_that_do_not_fit_are_refused_and_change_nothing() {
+    let mut state = group();
+    let key = state.key.clone();
+    let record = |change: GroupChange, users: Vec<&'static str>, duty| GroupV1 {
+        key: KeyV1::of(&key),
+        change: change as u8,
+        by: "alice",
+        timestamp_ns: 1,
+        users,
+        name: "",
+        duty,
+        until_s: 9,
+    };
+    let before = format!("{state:?}");
+    for bad in [
+        record(GroupChange::Duty, vec!["eve"], 3),
+        record(GroupChange::Duty, vec![], 3),
+        record(GroupChange::Duty, vec!["bob", "alice"], 3),
+        record(GroupChange::Duty, vec!["bob"], 1),
+        record(GroupChange::Duty, vec!["alice"], 0),
+        record(GroupChange::Mute, vec!["eve"], 0),
+        record(GroupChange::Mute, vec![], 0),
+    ] {
+        assert!(apply(&mut state, &bad).is_err(), "{bad:?}");
+        assert_eq!(format!("{state:?}"), before, "{bad:?}");
+    }
+    apply(&mut state, &record(GroupChange::Dismiss, vec![], 0)).expect("fits");
+    for change in [GroupChange::Create, GroupChange::Add, GroupChange::Rename, GroupChange::Dismiss] {
+        assert!(apply(&mut state, &record(change, vec!["bob"], 0)).is_err(), "{change:?}");
+    }
 }

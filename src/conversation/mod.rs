@@ -25,8 +25,7 @@ use self::old::Old;
 use self::paging::Paging;
 use self::shown::View;
 use crate::message::{
-    Address, Caller, ConversationKey, Direction, Draft, GroupId, GroupInfo, MembersPage, Page, Pull, Receipt,
-    Rejection, UserId,
+    Address, Caller, ConversationKey, Direction, Draft, Page, Pull, Receipt, Rejection, UserId,
 };
 
 mod actor;
@@ -36,6 +35,7 @@ mod arrivals;
 mod asking;
 mod audience;
 mod background;
+mod blocks;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;
@@ -49,6 +49,7 @@ pub mod encoded;
 #[cfg(test)]
 mod engine_sim;
 pub(crate) mod group;
+mod groups;
 pub mod history;
 mod in_place;
 mod kept_log;
@@ -63,6 +64,7 @@ pub mod publisher;
 pub mod reader;
 pub(crate) mod record;
 pub mod recovery;
+mod relations;
 pub mod reload;
 mod reserve;
 mod resident;
@@ -283,72 +285,6 @@ impl Conversations {
         context.pages.find(&head.key, caller, &View::of(pull, head.kept_from(), head.durable()))
     }
 
-    /// Creates a group owned by the caller; without an id the server makes one.
-    pub async fn create_group(
-        &self,
-        caller: &Caller,
-        group: Option<GroupId>,
-        name: String,
-        members: Vec<UserId>,
-    ) -> Result<GroupId, Rejection> {
-        let group = group.map_or_else(random_group_id, Ok)?;
-        let bytes = CALL_BYTES + name.len() + ids_bytes(&members);
-        let entered = self.enter_or_begin(&ConversationKey::Group(group.clone()), bytes)?;
-        self.change(entered, caller, Request::CreateGroup { name, members }).await?;
-        Ok(group)
-    }
-
-    /// Adds members; those who are in already stay as they are.
-    pub async fn add_members(
-        &self,
-        caller: &Caller,
-        group: &GroupId,
-        users: Vec<UserId>,
-    ) -> Result<(), Rejection> {
-        let bytes = ids_bytes(&users);
-        self.change_group(caller, group, Request::AddMembers(users), bytes).await
-    }
-
-    /// Removes members; those who are not in are passed over.
-    pub async fn kick_members(
-        &self,
-        caller: &Caller,
-        group: &GroupId,
-        users: Vec<UserId>,
-    ) -> Result<(), Rejection> {
-        let bytes = ids_bytes(&users);
-        self.change_group(caller, group, Request::KickMembers(users), bytes).await
-    }
-
-    /// The caller leaves.
-    pub async fn leave_group(&self, caller: &Caller, group: &GroupId) -> Result<(), Rejection> {
-        self.change_group(caller, group, Request::LeaveGroup, 0).await
-    }
-
-    /// A page of members behind `cursor` (empty: from the start), at most `count`.
-    pub async fn members(
-        &self,
-        caller: &Caller,
-        group: &GroupId,
-        cursor: String,
-        count: u32,
-    ) -> Result<MembersPage, Rejection> {
-        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES)?;
-        match self.call(entered, caller, Request::Members { cursor, count }).await? {
-            Outcome::Members(page) => Ok(*page),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// The group as the caller sees it.
-    pub async fn group_info(&self, caller: &Caller, group: &GroupId) -> Result<GroupInfo, Rejection> {
-        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES)?;
-        match self.call(entered, caller, Request::GroupInfo).await? {
-            Outcome::Info(info) => Ok(*info),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// Changes only when a restore took history back.
     pub fn epoch(&self) -> u32 {
         self.shared.epoch
@@ -367,17 +303,6 @@ impl Conversations {
     /// How many of them are in memory.
     pub fn resident(&self) -> usize {
         self.shared.directory.resident()
-    }
-
-    async fn change_group(
-        &self,
-        caller: &Caller,
-        group: &GroupId,
-        request: Request,
-        bytes: usize,
-    ) -> Result<(), Rejection> {
-        let entered = self.enter_group(&ConversationKey::Group(group.clone()), CALL_BYTES + bytes)?;
-        self.change(entered, caller, request).await
     }
 
     async fn change(&self, entered: Entered, caller: &Caller, request: Request) -> Result<(), Rejection> {
@@ -424,16 +349,4 @@ fn rejection(refusal: Refusal) -> Rejection {
 
 fn unexpected(outcome: &Outcome) -> Rejection {
     Rejection::Broken(format!("an actor gave an answer of the wrong kind: {outcome:?}"))
-}
-
-fn ids_bytes(ids: &[UserId]) -> usize {
-    ids.iter().map(|id| id.as_str().len() + size_of::<UserId>()).sum()
-}
-
-/// 128 random bits: unguessable, and never taken.
-fn random_group_id() -> Result<GroupId, Rejection> {
-    let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(|why| Rejection::Broken(format!("no random numbers: {why}")))?;
-    let id = format!("{:032x}", u128::from_be_bytes(random));
-    Ok(GroupId::parse(&id).expect("32 hexadecimal digits are a valid id"))
 }

@@ -12,7 +12,7 @@
 use bincode::{BorrowDecode, Encode};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
-use super::chunk::people_in;
+use super::chunk::{ChunkPeople, people_in};
 use super::codec::{self, Error};
 use super::record::KeyV1;
 use crate::snapshot::{ChunkMeta, IndexEntry, StoreId};
@@ -39,14 +39,17 @@ const BLOCK_BYTES: usize = 8 << 10;
 /// take twice as much.
 const RUN_BYTES_MAX: usize = 32 << 20;
 
-/// Someone in a conversation.
+/// Messages count from 1. Where a row says 0 it is not about reading: its user blocks the other one of the pair.
+const BLOCKS: u32 = 0;
+
+/// Someone in a conversation, or someone who blocks the other one of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub(crate) struct RowV1<'a> {
     pub(crate) user: &'a str,
     pub(crate) key: KeyV1<'a>,
     /// Newest message this user has read; 0 for none.
     pub(crate) read_cursor: u32,
-    /// The first message this user may read.
+    /// The first message this user may read; or [`BLOCKS`].
     pub(crate) readable_from: u32,
 }
 
@@ -75,21 +78,26 @@ pub(crate) fn user_hash(store: &StoreId, user: &str) -> u64 {
     xxh3_64_with_seed(user.as_bytes(), u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]))
 }
 
-/// The rows of a conversation's chunk: of a pair both users, whoever wrote; of a group its members.
+/// The rows of a conversation's chunk: of a pair both users, whoever wrote, and one more of each who blocks the other; of
+/// a group its members.
 pub(crate) fn rows_in<'a>(key: &'a [u8], payload: &'a [u8]) -> Result<Vec<RowV1<'a>>, Error> {
-    let people = people_in(payload)?;
-    if people.is_empty() {
+    let ChunkPeople { persons, blocks } = people_in(payload)?;
+    if persons.is_empty() && !blocks.is_any() {
         return Ok(Vec::new());
     }
     let key: KeyV1<'a> = codec::decode(key)?;
     let row = |user, read_cursor, readable_from| RowV1 { user, key, read_cursor, readable_from };
     let Some((one, other)) = key.pair() else {
-        let members = people.iter().filter_map(|person| Some((person, person.readable_from?)));
+        let members = persons.iter().filter_map(|person| Some((person, person.readable_from?)));
         return Ok(members.map(|(person, from)| row(person.user, person.read_cursor, from)).collect());
     };
-    let cursor_of = |user| people.iter().find(|person| person.user == user).map_or(0, |it| it.read_cursor);
-    let both = [one, other].into_iter().take(if one == other { 1 } else { 2 });
-    Ok(both.map(|user| row(user, cursor_of(user), 1)).collect())
+    let cursor_of = |user| persons.iter().find(|person| person.user == user).map_or(0, |it| it.read_cursor);
+    let has_begun = !persons.is_empty();
+    let both = [one, other].into_iter().take(if one == other { 1 } else { 2 }).filter(|_| has_begun);
+    let (by_one, by_other) = blocks.by_first_and_second();
+    let who_block = [(one, by_one), (other, by_other)].into_iter().filter(|(_, blocks)| *blocks);
+    let blocking = who_block.map(|(user, _)| row(user, 0, BLOCKS));
+    Ok(both.map(|user| row(user, cursor_of(user), 1)).chain(blocking).collect())
 }
 
 /// What the index of a pack tells of a block.

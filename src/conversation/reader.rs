@@ -30,7 +30,7 @@ use crate::message::{
 pub(super) const READS_MAX: usize = 16;
 /// Conversations asked at a time by one call: enough to keep the log and the disk busy, far below the
 /// permits of the node.
-const ASKED_AT_A_TIME: usize = 16;
+pub(super) const ASKED_AT_A_TIME: usize = 16;
 /// Most conversations in the answer of one sync; the rest comes with the next.
 const SYNCED_CHATS_MAX: usize = 100;
 
@@ -209,7 +209,11 @@ impl Conversations {
             return true;
         }
         let pair = ConversationKey::direct(inbox.user.clone(), user.clone());
-        if inbox.with_rows(|rows| rows.get(&pair).is_some()) {
+        // For who is blocked, nobody who blocks them is there.
+        if other.with_rows(|rows| rows.get(&pair).is_some_and(|standing| standing.blocks)) {
+            return false;
+        }
+        if inbox.with_rows(|rows| rows.get(&pair).is_some_and(|standing| standing.is_listed(&pair))) {
             return true;
         }
         // Before the other's rows are looked at: one inbox is locked at a time.
@@ -253,7 +257,7 @@ impl Conversations {
     }
 
     /// The caller's inbox, with everything in it that anybody may have been told of.
-    async fn inbox(&self, user: &UserId) -> Result<Arc<Inbox>, Rejection> {
+    pub(super) async fn inbox(&self, user: &UserId) -> Result<Arc<Inbox>, Rejection> {
         let (inbox, is_new) = self.inboxes().enter(user, self.now_s());
         if is_new {
             // Others may wait for it: it is read also when this caller goes away.
@@ -325,8 +329,14 @@ impl Conversations {
             }
             Err(why) => return Err(Rejection::Broken(format!("reading an inbox: {why}"))),
         };
+        let (reading, blocking): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.readable_from > 0);
         let mut candidates: HashMap<_, _> =
-            rows.into_iter().map(|row| (Arc::new(row.key.clone()), standing_of(&row))).collect();
+            reading.into_iter().map(|row| (Arc::new(row.key.clone()), standing_of(&row))).collect();
+        for row in blocking {
+            let standing = candidates.entry(Arc::new(row.key.clone()));
+            let standing = standing.or_insert_with(|| Some(standing_of_unbegun(&row)));
+            standing.iter_mut().for_each(|standing| standing.blocks = true);
+        }
         for key in newcomers.into_iter().chain(tail.into_iter().map(Arc::new)) {
             candidates.insert(key, None);
         }
@@ -428,7 +438,14 @@ fn standing_of(row: &Row) -> Option<Standing> {
         read_cursor: row.read_cursor,
         unread: row.messages.saturating_sub(row.read_cursor),
         timestamp_ns: row.newest_message_ns,
+        blocks: false,
     })
+}
+
+/// The same of a pair in which nothing was sent.
+fn standing_of_unbegun(row: &Row) -> Standing {
+    let (messages, recalls, read_cursor, unread, timestamp_ns, blocks) = (0, 0, 0, 0, 0, false);
+    Standing { lsn: row.applied_lsn, messages, recalls, read_cursor, unread, timestamp_ns, blocks }
 }
 
 fn groups_of<'a>(keys: impl Iterator<Item = &'a Arc<ConversationKey>>) -> HashSet<Arc<ConversationKey>> {
@@ -456,6 +473,6 @@ fn last_of(message: &MessageView<'_>) -> Last {
     Last { message: Arc::new(owned), recall_index: message.recall_index }
 }
 
-fn foreign_cursor() -> Rejection {
+pub(super) fn foreign_cursor() -> Rejection {
     Rejection::Invalid("cursor: not one this server gave".into())
 }

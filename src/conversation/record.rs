@@ -21,6 +21,7 @@ mod kind {
     pub(super) const RECALL: u8 = 2;
     pub(super) const ACK: u8 = 3;
     pub(super) const GROUP: u8 = 4;
+    pub(super) const RELATION: u8 = 5;
 }
 
 /// A conversation's key inside a record.
@@ -135,8 +136,7 @@ pub(crate) struct AckV1<'a> {
     pub(crate) msg_index: u32,
 }
 
-/// What a [`GroupV1`] record does; numbers on disk. 5 to 8 belong to changes of duty, name, mute
-/// and to the end of a group.
+/// What a [`GroupV1`] record does; numbers on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum GroupChange {
@@ -148,6 +148,14 @@ pub(crate) enum GroupChange {
     Kick = 3,
     /// `users[0]` goes.
     Leave = 4,
+    /// `users[0]` gets `duty`; when that is the owner's, the owner before becomes an admin.
+    Duty = 5,
+    /// The group gets `name`.
+    Rename = 6,
+    /// `users[0]` may send nothing before `until_s`; 0: may send again.
+    Mute = 7,
+    /// The group ends: everybody goes, and nothing is readable any more.
+    Dismiss = 8,
 }
 
 /// A group changed. One shape for every change, so that later changes need no new kind.
@@ -177,6 +185,42 @@ impl GroupV1<'_> {
             2 => Ok(GroupChange::Add),
             3 => Ok(GroupChange::Kick),
             4 => Ok(GroupChange::Leave),
+            5 => Ok(GroupChange::Duty),
+            6 => Ok(GroupChange::Rename),
+            7 => Ok(GroupChange::Mute),
+            8 => Ok(GroupChange::Dismiss),
+            _ => Err(Error::Impossible("change")),
+        }
+    }
+}
+
+/// What a [`RelationV1`] record does; numbers on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RelationChange {
+    /// `by` blocks the other one.
+    Block = 1,
+    /// `by` does not block the other one any more.
+    Unblock = 2,
+}
+
+/// One of a pair changed how they stand to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub(crate) struct RelationV1<'a> {
+    pub(crate) key: KeyV1<'a>,
+    /// A [`RelationChange`].
+    pub(crate) change: u8,
+    /// Who did it.
+    pub(crate) by: &'a str,
+    pub(crate) timestamp_ns: u64,
+}
+
+impl RelationV1<'_> {
+    /// The change, if this version knows it.
+    pub(crate) fn change(&self) -> Result<RelationChange, Error> {
+        match self.change {
+            1 => Ok(RelationChange::Block),
+            2 => Ok(RelationChange::Unblock),
             _ => Err(Error::Impossible("change")),
         }
     }
@@ -193,6 +237,8 @@ pub(crate) enum Record<'a> {
     Ack(AckV1<'a>),
     /// See [`GroupV1`].
     Group(GroupV1<'a>),
+    /// See [`RelationV1`].
+    Relation(RelationV1<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -207,6 +253,7 @@ impl<'a> Record<'a> {
             Self::Recall(record) => record.key,
             Self::Ack(record) => record.key,
             Self::Group(record) => record.key,
+            Self::Relation(record) => record.key,
         }
     }
 
@@ -217,6 +264,7 @@ impl<'a> Record<'a> {
             Self::Recall(_) => kind::RECALL,
             Self::Ack(_) => kind::ACK,
             Self::Group(_) => kind::GROUP,
+            Self::Relation(_) => kind::RELATION,
         }
     }
 
@@ -228,6 +276,7 @@ impl<'a> Record<'a> {
             Self::Recall(record) => codec::encode_into(record, &mut buffer),
             Self::Ack(record) => codec::encode_into(record, &mut buffer),
             Self::Group(record) => codec::encode_into(record, &mut buffer),
+            Self::Relation(record) => codec::encode_into(record, &mut buffer),
         }
         buffer
     }
@@ -235,14 +284,21 @@ impl<'a> Record<'a> {
     fn text_bytes(&self) -> usize {
         match self {
             Self::Send(record) => record.msg.len() + record.extra.len() + record.client_msg_id.len(),
-            Self::Group(record) => record.users.iter().map(|user| user.len() + 2).sum(),
-            Self::Recall(_) | Self::Ack(_) => 0,
+            Self::Group(record) => {
+                record.name.len() + record.users.iter().map(|user| user.len() + 2).sum::<usize>()
+            }
+            Self::Recall(_) | Self::Ack(_) | Self::Relation(_) => 0,
         }
     }
 
     /// Whether records of this kind are messages.
     pub(crate) fn is_send(kind: u8) -> bool {
         kind == kind::SEND
+    }
+
+    /// Whether records of this kind are about users alone, and begin no conversation.
+    pub(crate) fn is_relation(kind: u8) -> bool {
+        kind == kind::RELATION
     }
 
     /// Whether records of this kind are changes of a group.
@@ -257,6 +313,7 @@ impl<'a> Record<'a> {
             kind::RECALL => codec::decode(payload).map(Self::Recall),
             kind::ACK => codec::decode(payload).map(Self::Ack),
             kind::GROUP => codec::decode(payload).map(Self::Group),
+            kind::RELATION => codec::decode(payload).map(Self::Relation),
             unknown => Err(Error::UnknownKind(unknown)),
         }
     }
@@ -281,7 +338,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn one_of_each(key: &ConversationKey) -> [Record<'_>; 4] {
+    fn one_of_each(key: &ConversationKey) -> [Record<'_>; 5] {
         let key = KeyV1::of(key);
         [
             Record::Send(SendV1 {
@@ -305,6 +362,7 @@ mod tests {
                 duty: 0,
                 until_s: 0,
             }),
+            Record::Relation(RelationV1 { key, change: 1, by: "bob", timestamp_ns: 300 }),
         ]
     }
 
@@ -321,10 +379,37 @@ mod tests {
                 "2 0005616c69636503626f6201fb2c0105616c69636505",
                 "3 0005616c69636503626f6203626f62fc70110100",
                 "4 0005616c69636503626f620205616c6963650902056361726f6c0464617665000000",
+                "5 0005616c69636503626f620103626f62fb2c01",
             ]
         );
         let group = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
         assert_eq!(hex(&encode_key(&group)), "01016700");
+    }
+
+    #[test]
+    fn changes_of_duty_name_and_mute_and_the_end_have_the_bytes_they_always_had() {
+        let key = ConversationKey::Group(GroupId::parse("g").expect("a valid id"));
+        let of = |change: GroupChange, users: Vec<&'static str>, name, duty, until_s| {
+            let (key, change, by, timestamp_ns) = (KeyV1::of(&key), change as u8, "alice", 9);
+            let record = Record::Group(GroupV1 { key, change, by, timestamp_ns, users, name, duty, until_s });
+            let bytes = record.encode();
+            assert_eq!(Record::decode(record.kind(), &bytes).expect("decodes"), record);
+            format!("{} {}", record.kind(), hex(&bytes))
+        };
+        assert_eq!(
+            [
+                of(GroupChange::Duty, vec!["bob"], "", 3, 0),
+                of(GroupChange::Rename, vec![], "new", 0, 0),
+                of(GroupChange::Mute, vec!["bob"], "", 0, 1_800_000_000),
+                of(GroupChange::Dismiss, vec![], "", 0, 0),
+            ],
+            [
+                "4 010167000505616c696365090103626f62000300",
+                "4 010167000605616c6963650900036e65770000",
+                "4 010167000705616c696365090103626f620000fc00d2496b",
+                "4 010167000805616c6963650900000000",
+            ]
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 pub(crate) use self::page::Pulled;
+use super::blocks::Blocks;
+use super::group::Mutes;
 use super::history::{self, History, Stored};
 use super::old::{Missing, Old};
 use super::participants::{Membership, Participants};
@@ -53,6 +55,10 @@ pub(crate) struct GroupFacts {
     pub(crate) name: String,
     pub(crate) created_ns: u64,
     pub(crate) members_count: u32,
+    /// Who may not send for a while.
+    pub(crate) mutes: Mutes,
+    /// Whether it has ended: its id stays taken, and for all else there is no such group.
+    pub(crate) dismissed: bool,
 }
 
 /// A record that does not continue this state: a bug, or damage that every checksum missed.
@@ -73,6 +79,10 @@ pub(crate) struct State {
     pub(crate) participants: Participants,
     /// `None` for a direct conversation, and for a group id that nobody has created.
     pub(crate) group: Option<GroupFacts>,
+    /// Of a pair.
+    pub(crate) blocks: Blocks,
+    /// Whether there are blocks, or mutes: so a send looks at one byte.
+    is_anybody_silenced: bool,
     pub(crate) last_timestamp_ns: u64,
     /// The newest log record in it; 0 for none.
     pub(crate) applied_lsn: u64,
@@ -93,14 +103,16 @@ impl State {
             history: History::new(options),
             participants: Participants::default(),
             group: None,
+            blocks: Blocks::default(),
+            is_anybody_silenced: false,
             last_timestamp_ns: 0,
             applied_lsn: 0,
             hash: 0,
         }
     }
 
-    /// Whether anything has happened in it: every record names somebody. Its newest record says less, as an imported
-    /// conversation has none.
+    /// Whether anything has happened in it: every record names somebody, but for a block, which is none of its
+    /// conversation. Its newest record says less, as an imported conversation has none.
     pub(crate) fn has_begun(&self) -> bool {
         !self.participants.rows().is_empty()
     }
@@ -119,12 +131,34 @@ impl State {
     pub(crate) fn admit(&self, user: &UserId) -> Result<Option<&Membership>, Rejection> {
         match (&*self.key, &self.group) {
             (ConversationKey::Direct(..), _) => Ok(None),
-            (ConversationKey::Group(_), None) => Err(Rejection::NoSuchGroup),
-            (ConversationKey::Group(_), Some(_)) => match self.participants.membership_of(user) {
-                Some(membership) => Ok(Some(membership)),
-                None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
-            },
+            (ConversationKey::Group(_), Some(group)) if !group.dismissed => {
+                match self.participants.membership_of(user) {
+                    Some(membership) => Ok(Some(membership)),
+                    None => Err(Rejection::Forbidden(NOT_A_MEMBER)),
+                }
+            }
+            (ConversationKey::Group(_), _) => Err(Rejection::NoSuchGroup),
         }
+    }
+
+    /// Refuses whoever is in the conversation and may say nothing at this time of its clock. Nearly always nobody is
+    /// silenced, which is all that most sends find out.
+    #[inline]
+    pub(crate) fn refuse_silenced(&self, user: &UserId, timestamp_ns: u64) -> Result<(), Rejection> {
+        if self.is_anybody_silenced { self.look_up_silence(user, timestamp_ns) } else { Ok(()) }
+    }
+
+    /// To be called where blocks or mutes have changed.
+    pub(crate) fn note_silenced(&mut self) {
+        let has_mutes = self.group.as_ref().is_some_and(|group| !group.mutes.is_empty());
+        self.is_anybody_silenced = has_mutes || self.blocks.is_any();
+    }
+
+    #[cold]
+    fn look_up_silence(&self, user: &UserId, timestamp_ns: u64) -> Result<(), Rejection> {
+        let Some(group) = &self.group else { return self.blocks.refuse(&self.key, user) };
+        let number = self.participants.number_of(user.as_str());
+        number.map_or(Ok(()), |number| group.mutes.refuse(number, timestamp_ns))
     }
 
     /// The message with this index, in memory or in what was read for this call.

@@ -74,6 +74,11 @@ pub(super) fn group_name(value: Value<'_>) -> Result<String, Rejection> {
     if name.is_empty() { Err(invalid("name", "must not be empty")) } else { Ok(name.into_owned()) }
 }
 
+/// The id of a user.
+pub(super) fn user_id(value: Value<'_>, field: &str) -> Result<UserId, Rejection> {
+    UserId::parse(&value.text(field)?).map_err(bad_id(field))
+}
+
 /// A list of user ids, at most as many as a group has members.
 pub(super) fn user_ids(value: Value<'_>, field: &str) -> Result<Vec<UserId>, Rejection> {
     let ids = value.list(field)?;

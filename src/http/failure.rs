@@ -2,7 +2,7 @@
 //!
 //! The table of the contract's section 3 is here and nowhere else.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hyper::StatusCode;
 
@@ -129,6 +129,7 @@ fn rejected(rejection: Rejection) -> Verdict {
     match rejection {
         Rejection::Invalid(why) => no(StatusCode::BAD_REQUEST, 10001, why),
         Rejection::Forbidden(why) => no(StatusCode::FORBIDDEN, 10008, why),
+        Rejection::Muted { until_s } => no(StatusCode::FORBIDDEN, 10008, muted_until(until_s)),
         Rejection::NoSuchMessage { asked, newest } => no(
             StatusCode::NOT_FOUND,
             20001,
@@ -161,6 +162,19 @@ fn rejected(rejection: Rejection) -> Verdict {
     }
 }
 
+fn muted_until(until_s: u64) -> String {
+    // What the calendar of the formatter does not reach stays a number.
+    let until =
+        UNIX_EPOCH.checked_add(Duration::from_secs(until_s)).filter(|_| until_s <= u64::from(u32::MAX));
+    match until {
+        Some(until) => {
+            let until = humantime::format_rfc3339_seconds(until);
+            format!("you are muted in this group until {until} (Unix time {until_s})")
+        }
+        None => format!("you are muted in this group until Unix time {until_s}"),
+    }
+}
+
 /// The cause goes to the log; the client gets what to find it by.
 fn broken(cause: &str) -> Verdict {
     let mut id = [0; 8];
@@ -182,6 +196,7 @@ mod tests {
         for (rejection, status, code) in [
             (Rejection::Invalid("msg must not be empty".to_owned()), 400, 10001),
             (Rejection::Forbidden("not a member"), 403, 10008),
+            (Rejection::Muted { until_s: 1_800_000_000 }, 403, 10008),
             (Rejection::NoSuchMessage { asked: 9, newest: 5 }, 404, 20001),
             (Rejection::NotYourMessage, 403, 20002),
             (Rejection::ClientIdReused, 409, 20003),
@@ -208,6 +223,14 @@ mod tests {
         assert_eq!(
             msg(Failure::Rejected(Rejection::NoSuchMessage { asked: 9, newest: 5 })),
             "msg_index 9 names no message: the newest is 5"
+        );
+        assert_eq!(
+            msg(Failure::Rejected(Rejection::Muted { until_s: 1_800_000_000 })),
+            "you are muted in this group until 2027-01-15T08:00:00Z (Unix time 1800000000)"
+        );
+        assert_eq!(
+            msg(Failure::Rejected(Rejection::Muted { until_s: u64::MAX })),
+            "you are muted in this group until Unix time 18446744073709551615"
         );
         assert_eq!(msg(Failure::BodyTooLarge { limit_bytes: 1024 }), "the body must be at most 1024 bytes");
         let patience = Duration::from_secs(10);

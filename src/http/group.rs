@@ -1,13 +1,15 @@
-//! `/im.group`: create, info, members, add, kick, leave. Requests to calls; who may is the
-//! conversations'.
+//! `/im.group`: create, info, members, add, kick, leave, set_duty, rename, mute, dismiss, list. Requests to calls; who
+//! may is the conversations'.
 
 use super::check;
 use super::proto;
 use super::reply::Reply;
 use super::request::request;
-use crate::config::limits::{CURSOR_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX};
+use crate::config::limits::{
+    CURSOR_BYTES_MAX, LIST_COUNT_DEFAULT, LIST_COUNT_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX,
+};
 use crate::conversation::Conversations;
-use crate::message::{Caller, GroupId, Rejection, UserId};
+use crate::message::{Caller, Duty, GroupId, Rejection, UserId};
 
 request! {
     pub(super) CreateRequest = proto::GroupCreateReq { group_id | "groupId", name, members }
@@ -25,8 +27,8 @@ pub(super) async fn create(
 }
 
 request! {
-    /// A group and nothing else: what info and leave ask for.
-    /// The message of leave has the same field under the same number.
+    /// A group and nothing else: what info, leave and dismiss ask for.
+    /// Their messages have the same field under the same number.
     pub(super) GroupRequest = proto::GroupInfoReq { group_id | "groupId" }
 }
 
@@ -99,6 +101,88 @@ pub(super) async fn kick(
     let (group, users) = request.check()?;
     conversations.kick_members(caller, &group, users).await?;
     Ok(Reply::Done)
+}
+
+request! {
+    pub(super) DutyRequest =
+        proto::GroupSetDutyReq { group_id | "groupId", user_id | "userId", duty }
+}
+
+impl DutyRequest<'_> {
+    fn check(self) -> Result<(GroupId, UserId, Duty), Rejection> {
+        let group = check::group_id(self.group_id)?;
+        let user = check::user_id(self.user_id, "user_id")?;
+        let number = u8::try_from(self.duty.number("duty")?).ok();
+        let duty = number.and_then(Duty::from_number);
+        let duty =
+            duty.ok_or_else(|| check::invalid("duty", "must be 0 (member), 2 (owner) or 3 (admin)"))?;
+        Ok((group, user, duty))
+    }
+}
+
+pub(super) async fn set_duty(
+    conversations: &Conversations,
+    caller: &Caller,
+    request: DutyRequest<'_>,
+) -> Result<Reply, Rejection> {
+    let (group, user, duty) = request.check()?;
+    conversations.set_duty(caller, &group, user, duty).await?;
+    Ok(Reply::Done)
+}
+
+request! {
+    pub(super) RenameRequest = proto::GroupRenameReq { group_id | "groupId", name }
+}
+
+pub(super) async fn rename(
+    conversations: &Conversations,
+    caller: &Caller,
+    request: RenameRequest<'_>,
+) -> Result<Reply, Rejection> {
+    let group = check::group_id(request.group_id)?;
+    let name = check::group_name(request.name)?;
+    conversations.rename_group(caller, &group, name).await?;
+    Ok(Reply::Done)
+}
+
+request! {
+    pub(super) MuteRequest = proto::GroupMuteReq { group_id | "groupId", user_id | "userId", until }
+}
+
+pub(super) async fn mute(
+    conversations: &Conversations,
+    caller: &Caller,
+    request: MuteRequest<'_>,
+) -> Result<Reply, Rejection> {
+    let group = check::group_id(request.group_id)?;
+    let user = check::user_id(request.user_id, "user_id")?;
+    let until_s = request.until.number("until")?;
+    conversations.mute(caller, &group, user, until_s.into()).await?;
+    Ok(Reply::Done)
+}
+
+pub(super) async fn dismiss(
+    conversations: &Conversations,
+    caller: &Caller,
+    request: GroupRequest<'_>,
+) -> Result<Reply, Rejection> {
+    let group = check::group_id(request.group_id)?;
+    conversations.dismiss_group(caller, &group).await?;
+    Ok(Reply::Done)
+}
+
+request! {
+    pub(super) ListRequest = proto::GroupListReq { cursor, count }
+}
+
+pub(super) async fn list(
+    conversations: &Conversations,
+    caller: &UserId,
+    request: ListRequest<'_>,
+) -> Result<Reply, Rejection> {
+    let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?;
+    let count = check::count(&request.count, LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
+    conversations.groups(caller, &cursor, count).await.map(Reply::Groups)
 }
 
 #[cfg(test)]

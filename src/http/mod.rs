@@ -32,6 +32,7 @@ pub mod ops;
 mod pieces;
 mod proto;
 mod rate;
+mod relation;
 mod reply;
 mod request;
 mod response;

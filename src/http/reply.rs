@@ -8,8 +8,8 @@ use super::pieces::Pieces;
 use super::proto;
 use crate::conversation::encoded::EncodedPage;
 use crate::message::{
-    Address, ChatsPage, GroupId, GroupInfo, Last, Member, MembersPage, MessageView, Page, Receipt, Synced,
-    UserId,
+    Address, BlocksPage, ChatsPage, GroupId, GroupInfo, GroupsPage, Last, Member, MembersPage, MessageView,
+    Page, Receipt, Synced, UserId,
 };
 
 pub(super) mod chats;
@@ -38,6 +38,8 @@ pub(super) enum Reply {
     GroupCreated(GroupId),
     Group(GroupInfo),
     Members(MembersPage),
+    Groups(GroupsPage),
+    Blocks(BlocksPage),
     Chats(ChatsPage),
     Synced(Synced),
     /// The read cursors of those who are in a conversation.
@@ -82,6 +84,8 @@ impl Reply {
             Self::GroupCreated(group) => text_field(out, b"{\"group_id\":", group.as_str()),
             Self::Group(info) => group_json(out, info),
             Self::Members(page) => members_json(out, page),
+            Self::Groups(page) => groups_json(out, page),
+            Self::Blocks(page) => blocks_json(out, page),
             Self::Chats(page) => chats::list_json(out, page),
             Self::Synced(synced) => chats::sync_json(out, synced),
             Self::Acks(acks) => chats::acks_json(out, acks),
@@ -95,6 +99,8 @@ impl Reply {
         let lists = match self {
             Self::Page(page) => page.rows.len(),
             Self::Members(page) => page.members.len() * MEMBER_JSON_BYTES,
+            Self::Groups(page) => page.groups.len() * REPLY_JSON_BYTES,
+            Self::Blocks(page) => page.users.len() * MEMBER_JSON_BYTES,
             Self::Chats(page) => page
                 .chats
                 .iter()
@@ -121,15 +127,16 @@ impl Reply {
             Self::GroupCreated(group) => {
                 proto::GroupCreateResp { group_id: group.as_str().to_owned() }.encode_to_vec()
             }
-            Self::Group(info) => proto::GroupInfoResp {
-                group_id: info.group.as_str().to_owned(),
-                name: info.name,
-                created: seconds(info.created_ns),
-                members_count: info.members_count,
-                duty: info.duty as u32,
-            }
-            .encode_to_vec(),
+            Self::Group(info) => group_protobuf(info).encode_to_vec(),
             Self::Members(page) => members_protobuf(page).encode_to_vec(),
+            Self::Groups(page) => {
+                let groups = page.groups.into_iter().map(group_protobuf).collect();
+                proto::GroupListResp { groups, cursor: page.cursor }.encode_to_vec()
+            }
+            Self::Blocks(page) => {
+                let user_ids = page.users.iter().map(|user| user.as_str().to_owned()).collect();
+                proto::RelationBlocksResp { user_ids, cursor: page.cursor }.encode_to_vec()
+            }
             Self::Chats(page) => chats::list_protobuf(page).encode_to_vec(),
             Self::Synced(synced) => chats::sync_protobuf(synced).encode_to_vec(),
             Self::Acks(acks) => chats::acks_protobuf(acks).encode_to_vec(),
@@ -306,6 +313,21 @@ fn group_json(out: &mut Vec<u8>, info: &GroupInfo) {
     field(out, b",\"duty\":", info.duty as u32);
 }
 
+fn groups_json(out: &mut Vec<u8>, page: &GroupsPage) {
+    out.extend_from_slice(b"{\"groups\":[");
+    list(out, &page.groups, |out, info: &GroupInfo| {
+        group_json(out, info);
+        out.push(b'}');
+    });
+    text_field(out, b"],\"cursor\":", &page.cursor);
+}
+
+fn blocks_json(out: &mut Vec<u8>, page: &BlocksPage) {
+    out.extend_from_slice(b"{\"user_ids\":[");
+    list(out, &page.users, |out, user: &UserId| text(out, user.as_str()));
+    text_field(out, b"],\"cursor\":", &page.cursor);
+}
+
 fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
     out.extend_from_slice(b"{\"members\":[");
     list(out, &page.members, |out, member: &Member| {
@@ -345,6 +367,16 @@ fn message_protobuf(message: MessageView<'_>, at: &Address) -> proto::MsgInfo {
         sender: message.sender.to_owned(),
         target: target.to_owned(),
         target_type: target_type.to_owned(),
+    }
+}
+
+fn group_protobuf(info: GroupInfo) -> proto::GroupInfoResp {
+    proto::GroupInfoResp {
+        group_id: info.group.as_str().to_owned(),
+        name: info.name,
+        created: seconds(info.created_ns),
+        members_count: info.members_count,
+        duty: info.duty as u32,
     }
 }
 
@@ -437,8 +469,21 @@ mod tests {
             duty: Duty::Admin,
         };
         assert_eq!(
-            json(Reply::Group(info)),
+            json(Reply::Group(info.clone())),
             r#"{"group_id":"g\"1","name":"n","created":5,"members_count":2,"duty":3}"#
+        );
+        let groups = vec![info.clone(), GroupInfo { name: "two".to_owned(), ..info.clone() }];
+        assert_eq!(
+            json(Reply::Groups(GroupsPage { groups, cursor: "g".to_owned() })),
+            concat!(
+                r#"{"groups":[{"group_id":"g\"1","name":"n","created":5,"members_count":2,"duty":3},"#,
+                r#"{"group_id":"g\"1","name":"two","created":5,"members_count":2,"duty":3}],"cursor":"g"}"#
+            )
+        );
+        let users = vec![user("a\"b"), user("c")];
+        assert_eq!(
+            json(Reply::Blocks(BlocksPage { users, cursor: "c".to_owned() })),
+            r#"{"user_ids":["a\"b","c"],"cursor":"c"}"#
         );
         let members = vec![Member { user: user("a"), duty: Duty::Owner, joined_ns: 6_999_999_999 }];
         assert_eq!(

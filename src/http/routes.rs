@@ -4,6 +4,7 @@ use super::chat;
 use super::edge::Edge;
 use super::encoding::{BodyEncoding, ReplyEncoding};
 use super::group;
+use super::relation;
 use super::reply::Reply;
 use super::request::decode;
 use super::sync;
@@ -16,6 +17,9 @@ pub(super) fn verb(path: &str) -> Verb {
     if let Some(name) = path.strip_prefix("/im.chat/") {
         return chat_verb(name);
     }
+    if let Some(name) = path.strip_prefix("/im.relation/") {
+        return relation_verb(name);
+    }
     path.strip_prefix("/im.group/").map_or(Verb::Unknown, group_verb)
 }
 
@@ -27,14 +31,15 @@ pub(super) fn method(verb: Verb) -> &'static str {
     }
 }
 
-/// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`;
-/// and `resume`, which only streams have.
+/// The verb that a frame on a stream names: `send`, `im.chat/send`, `group.create`, `im.group/create`, `relation.block`,
+/// `im.relation/block`; and `resume`, which only streams have.
 pub(super) fn verb_of_method(method: &str) -> Verb {
-    let group = method.strip_prefix("group.").or_else(|| method.strip_prefix("im.group/"));
-    match (method, group) {
-        ("resume", _) => Verb::Resume,
-        (_, Some(name)) => group_verb(name),
-        (method, None) => match chat_verb(method.strip_prefix("im.chat/").unwrap_or(method)) {
+    let named = |short: &str, long: &str| method.strip_prefix(short).or_else(|| method.strip_prefix(long));
+    match (method, named("group.", "im.group/"), named("relation.", "im.relation/")) {
+        ("resume", ..) => Verb::Resume,
+        (_, Some(name), _) => group_verb(name),
+        (_, None, Some(name)) => relation_verb(name),
+        (method, None, None) => match chat_verb(method.strip_prefix("im.chat/").unwrap_or(method)) {
             Verb::Stream => Verb::Unknown,
             verb => verb,
         },
@@ -65,6 +70,20 @@ fn group_verb(name: &str) -> Verb {
         "add" => Verb::GroupAdd,
         "kick" => Verb::GroupKick,
         "leave" => Verb::GroupLeave,
+        "set_duty" => Verb::GroupSetDuty,
+        "rename" => Verb::GroupRename,
+        "mute" => Verb::GroupMute,
+        "dismiss" => Verb::GroupDismiss,
+        "list" => Verb::GroupList,
+        _ => Verb::Unknown,
+    }
+}
+
+fn relation_verb(name: &str) -> Verb {
+    match name {
+        "block" => Verb::RelationBlock,
+        "unblock" => Verb::RelationUnblock,
+        "blocks" => Verb::RelationBlocks,
         _ => Verb::Unknown,
     }
 }
@@ -111,6 +130,16 @@ async fn dispatch_rare(
         Verb::GroupAdd => group::add(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupKick => group::kick(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupLeave => group::leave(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupSetDuty => group::set_duty(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupRename => group::rename(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupMute => group::mute(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupDismiss => group::dismiss(conversations, caller, decode(encoding, body)?).await,
+        Verb::GroupList => group::list(conversations, user, decode(encoding, body)?).await,
+        Verb::RelationBlock => relation::block(conversations, user, decode(encoding, body)?).await,
+        Verb::RelationUnblock => {
+            relation::unblock(conversations, user, decode(encoding, body)?).await
+        }
+        Verb::RelationBlocks => relation::blocks(conversations, user, decode(encoding, body)?).await,
         // Made by `dispatch`.
         Verb::Send | Verb::Recall | Verb::Ack | Verb::Pull
         // Refused, or taken by the streams, before its body was read.

@@ -41,6 +41,8 @@ pub struct Inbox {
     read: watch::Sender<Option<Result<(), Rejection>>>,
     /// Held by whoever asks conversations how they stand: the others wait for the answers.
     asking: tokio::sync::Mutex<()>,
+    /// Held by whoever makes its user block somebody, from the count of blocks until one more counts.
+    blocking: tokio::sync::Mutex<()>,
     /// When it was last asked for, in seconds of the node's life.
     used_s: AtomicU32,
 }
@@ -89,6 +91,7 @@ impl Inbox {
             changed: Notify::new(),
             read,
             asking: tokio::sync::Mutex::new(()),
+            blocking: tokio::sync::Mutex::new(()),
             used_s: AtomicU32::new(now_s),
         }
     }
@@ -217,6 +220,11 @@ impl Inbox {
         self.asking.lock().await
     }
 
+    /// The turn to block somebody: so each who has it finds the blocks before counted.
+    pub async fn turn_to_block(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.blocking.lock().await
+    }
+
     /// Conversations that have to be asked how they stand; their events wait from here on.
     pub fn begin_asking(&self) -> Vec<Arc<ConversationKey>> {
         let mut inner = self.inner();
@@ -267,6 +275,9 @@ impl Inner {
                     self.unknown.insert(first.key.clone());
                 }
             },
+        }
+        if !first.is_told() {
+            return;
         }
         if !self.untold.is_empty() && self.untold.remove(&first.key) {
             // Some have nothing that these events could follow.

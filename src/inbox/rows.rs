@@ -32,6 +32,8 @@ pub struct Standing {
     pub unread: u32,
     /// When the newest message was sent, or, when there is none, when the user came in.
     pub timestamp_ns: u64,
+    /// Of a pair: whether the user blocks the other one.
+    pub blocks: bool,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,8 @@ pub enum Effect {
     Unknown,
 }
 
-/// The conversations of one user.
+/// The conversations of one user; and pairs in which nothing was sent but that the user blocks the other, which are in no
+/// order and no list.
 #[derive(Debug)]
 pub struct Rows {
     user: UserId,
@@ -129,7 +132,12 @@ impl Rows {
         self.by_key.get(key).map(|row| &row.standing)
     }
 
-    /// The conversations.
+    /// The pairs whose other one the user blocks, in no order.
+    pub fn blocked(&self) -> impl Iterator<Item = &Arc<ConversationKey>> {
+        self.by_key.iter().filter(|(_, row)| row.standing.blocks).map(|(key, _)| key)
+    }
+
+    /// The conversations, and the pairs beside them.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<ConversationKey>> {
         self.by_key.keys()
     }
@@ -143,7 +151,9 @@ impl Rows {
         self.remove(&key);
         self.total_unread += u64::from(standing.unread);
         let place = Place::of(&key, standing.timestamp_ns);
-        self.order.insert(place.clone());
+        if standing.is_listed(&key) {
+            self.order.insert(place.clone());
+        }
         self.by_key.insert(key, Row { standing, last: None, place, moved: false });
     }
 
@@ -200,10 +210,12 @@ impl Rows {
             Content::Message(message) => (0, 1, message.timestamp_ns),
             // Who comes in has nothing unread.
             Content::Group { newest_message_ns, .. } => (event.messages, 0, *newest_message_ns),
+            Content::Block { .. } => (0, 0, 0),
             _ => return None,
         };
         let Event { messages, recalls, .. } = **event;
-        Some(Standing { lsn: 0, messages, recalls, read_cursor, unread, timestamp_ns })
+        let blocks = matches!(event.content, Content::Block { .. });
+        Some(Standing { lsn: 0, messages, recalls, read_cursor, unread, timestamp_ns, blocks })
     }
 
     fn is_my_beginning(&self, event: &Event) -> bool {
@@ -212,13 +224,22 @@ impl Rows {
                 message.msg_index == 1 && matches!(*event.key, ConversationKey::Direct(..))
             }
             Content::Group { action: GroupAction::Create | GroupAction::Add, user, .. } => *user == self.user,
+            // Of a pair that has begun more has to be known.
+            Content::Block { blocks, .. } => *blocks && event.messages == 0,
             _ => false,
         }
     }
 
     fn is_my_end(&self, event: &Event) -> bool {
+        if let Content::Block { blocks: false, .. } = event.content {
+            return event.messages == 0;
+        }
         let Content::Group { action, user, .. } = &event.content else { return false };
-        *user == self.user && matches!(action, GroupAction::Kick | GroupAction::Leave)
+        match action {
+            GroupAction::Dismiss => true,
+            GroupAction::Kick | GroupAction::Leave => *user == self.user,
+            _ => false,
+        }
     }
 
     /// A conversation without a row: the end of one that the user has left already, or one that could
@@ -313,6 +334,7 @@ impl Row {
             Content::Ack { user, msg_index, unread } if user == owner => {
                 (standing.read_cursor, standing.unread) = (*msg_index, *unread);
             }
+            Content::Block { blocks, .. } => standing.blocks = *blocks,
             Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
         }
     }
@@ -329,6 +351,11 @@ fn keep(last: Last) -> Option<Last> {
 }
 
 impl Standing {
+    /// Whether it is a conversation of its user's; else all there is to it is that they block the other one.
+    pub fn is_listed(&self, key: &ConversationKey) -> bool {
+        self.messages > 0 || matches!(key, ConversationKey::Group(_))
+    }
+
     /// Whether no message is missing between: to count across a gap would be wrong for good.
     fn is_continued_by(&self, event: &Event) -> bool {
         match &event.content {

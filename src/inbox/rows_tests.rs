@@ -111,6 +111,36 @@ fn a_recalled_newest_message_is_listed_without_its_text() {
     assert_eq!((page[0].1.unread, rows.total_unread()), (0, 0));
 }
 
+fn block(key: &Arc<ConversationKey>, messages: u32, blocks: bool) -> Arc<Event> {
+    event(key, messages, 0, Content::Block { user: user("me"), blocks })
+}
+
+#[test]
+fn a_block_is_known_and_makes_no_conversation_appear() {
+    let (key, mut rows) = (pair("bob"), Rows::new(user("me")));
+    assert_eq!(rows.apply(1, &[block(&key, 0, true)]), Effect::News);
+    assert_eq!(rows.apply(1, &[block(&key, 0, true)]), Effect::Nothing, "known already");
+    assert_eq!(rows.blocked().collect::<Vec<_>>(), [&key]);
+    assert_eq!((addresses(&mut rows, 10), rows.newest_first().count()), (vec![], 0));
+    // It appears with its first message, and stays blocked.
+    assert_eq!(rows.apply(2, &[message(&key, 1, "me", 7)]), Effect::News);
+    assert_eq!(addresses(&mut rows, 10), [Address::User(user("bob"))]);
+    assert_eq!((rows.total_unread(), rows.blocked().count()), (0, 1));
+    assert_eq!(rows.apply(3, &[block(&key, 1, false)]), Effect::News);
+    assert_eq!((addresses(&mut rows, 10).len(), rows.blocked().count()), (1, 0));
+}
+
+#[test]
+fn of_a_pair_without_messages_nothing_is_left_behind_a_block() {
+    let (key, mut rows) = (pair("bob"), Rows::new(user("me")));
+    rows.apply(1, &[block(&key, 0, true)]);
+    assert_eq!(rows.apply(2, &[block(&key, 0, false)]), Effect::News);
+    assert_eq!((rows.keys().count(), rows.bytes()), (0, 0));
+    assert_eq!(rows.apply(3, &[block(&key, 0, false)]), Effect::Nothing);
+    // Of one with a past somebody has to ask.
+    assert_eq!(rows.apply(4, &[block(&pair("carol"), 5, true)]), Effect::Unknown);
+}
+
 /// One conversation as plain lists.
 #[derive(Debug, Clone, Default)]
 struct Model {
@@ -136,6 +166,7 @@ impl Model {
             read_cursor: self.cursors.get("me").copied().unwrap_or(0),
             unread: self.unread("me"),
             timestamp_ns: self.newest_ns,
+            blocks: false,
         }
     }
 }
@@ -234,7 +265,15 @@ proptest! {
 #[test]
 fn a_message_that_was_read_before_its_recall_is_not_kept_behind_it() {
     let (key, mut rows) = (pair("bob"), Rows::new(user("me")));
-    let standing = Standing { lsn: 5, messages: 1, recalls: 0, read_cursor: 0, unread: 1, timestamp_ns: 1 };
+    let standing = Standing {
+        lsn: 5,
+        messages: 1,
+        recalls: 0,
+        read_cursor: 0,
+        unread: 1,
+        timestamp_ns: 1,
+        blocks: false,
+    };
     rows.put(key.clone(), standing);
     let content = Content::Recall { msg_index: 1, recall_index: 1, by: user("bob") };
     rows.apply(6, &[event(&key, 1, 1, content)]);

@@ -15,7 +15,7 @@ fn group() -> Arc<ConversationKey> {
 }
 
 fn standing(lsn: u64, messages: u32, unread: u32) -> Standing {
-    Standing { lsn, messages, recalls: 0, read_cursor: 0, unread, timestamp_ns: 1 }
+    Standing { lsn, messages, recalls: 0, read_cursor: 0, unread, timestamp_ns: 1, blocks: false }
 }
 
 fn message(key: &Arc<ConversationKey>, msg_index: u32) -> Vec<Arc<Event>> {

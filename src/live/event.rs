@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::message::{Address, ConversationKey, OwnedMessage, UserId};
+use crate::message::{Address, ConversationKey, Duty, OwnedMessage, UserId};
 
 /// One thing that happened in a conversation. It is durable under the server's sync mode (a signal
 /// is never stored). Shared by all who get it.
@@ -45,7 +45,7 @@ pub enum Content {
         /// What is unread for them now.
         unread: u32,
     },
-    /// The membership of the group changed.
+    /// The group changed.
     Group {
         /// How.
         action: GroupAction,
@@ -55,6 +55,13 @@ pub enum Content {
         by: UserId,
         /// When the newest message of the group was sent; when there is none, the time of the change.
         newest_message_ns: u64,
+    },
+    /// A user blocks the other one of a pair, or not any more. For their own inbox: no stream tells it.
+    Block {
+        /// Who blocks.
+        user: UserId,
+        /// Whether they do.
+        blocks: bool,
     },
     /// Somebody is typing, or the like.
     Signal {
@@ -67,8 +74,8 @@ pub enum Content {
     },
 }
 
-/// How the membership of a group changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a group changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupAction {
     /// The group began; the user owns it.
     Create,
@@ -78,6 +85,17 @@ pub enum GroupAction {
     Kick,
     /// The user went.
     Leave,
+    /// The user has another duty.
+    Duty(Duty),
+    /// The user gave the group this name.
+    Rename(Box<str>),
+    /// The user may not send.
+    Mute {
+        /// Until when, Unix seconds; 0: they may again.
+        until_s: u64,
+    },
+    /// The user ended the group: everybody is out.
+    Dismiss,
 }
 
 impl Event {
@@ -90,6 +108,11 @@ impl Event {
     /// the viewer addresses the conversation.
     pub fn encoded(&self, viewer: &UserId, encode: impl FnOnce(&Self, &Address) -> Bytes) -> Bytes {
         self.encoded[self.side_of(viewer)].get_or_init(|| encode(self, &self.key.address_for(viewer))).clone()
+    }
+
+    /// Whether streams tell it.
+    pub fn is_told(&self) -> bool {
+        !matches!(self.content, Content::Block { .. })
     }
 
     fn side_of(&self, viewer: &UserId) -> usize {
@@ -106,7 +129,8 @@ impl Event {
         let texts = match &self.content {
             Content::Message(message) => message.msg.len() + message.extra.len(),
             Content::Signal { kind, data, .. } => kind.len() + data.len(),
-            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } => 0,
+            Content::Group { action: GroupAction::Rename(name), .. } => name.len(),
+            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } | Content::Block { .. } => 0,
         };
         OVERHEAD_BYTES + 2 * texts
     }

@@ -41,11 +41,27 @@ pub enum Verb {
     GroupKick,
     /// `/im.group/leave`
     GroupLeave,
+    /// `/im.group/set_duty`
+    GroupSetDuty,
+    /// `/im.group/rename`
+    GroupRename,
+    /// `/im.group/mute`
+    GroupMute,
+    /// `/im.group/dismiss`
+    GroupDismiss,
+    /// `/im.group/list`
+    GroupList,
+    /// `/im.relation/block`
+    RelationBlock,
+    /// `/im.relation/unblock`
+    RelationUnblock,
+    /// `/im.relation/blocks`
+    RelationBlocks,
     /// Anything else.
     Unknown,
 }
 
-pub(super) const VERBS: [(Verb, &str); 18] = [
+pub(super) const VERBS: [(Verb, &str); 26] = [
     (Verb::Send, "send"),
     (Verb::Recall, "recall"),
     (Verb::Ack, "ack"),
@@ -63,6 +79,14 @@ pub(super) const VERBS: [(Verb, &str); 18] = [
     (Verb::GroupAdd, "group_add"),
     (Verb::GroupKick, "group_kick"),
     (Verb::GroupLeave, "group_leave"),
+    (Verb::GroupSetDuty, "group_set_duty"),
+    (Verb::GroupRename, "group_rename"),
+    (Verb::GroupMute, "group_mute"),
+    (Verb::GroupDismiss, "group_dismiss"),
+    (Verb::GroupList, "group_list"),
+    (Verb::RelationBlock, "relation_block"),
+    (Verb::RelationUnblock, "relation_unblock"),
+    (Verb::RelationBlocks, "relation_blocks"),
     (Verb::Unknown, "unknown"),
 ];
 

@@ -20,6 +20,7 @@ use super::transcript::{
 use crate::config::limits::{BODY_BYTES, CLIENT_MSG_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX};
 use crate::conversation::Place;
 use crate::conversation::chunk::{self, Saved};
+use crate::conversation::group::Mutes;
 use crate::conversation::history::Stored;
 use crate::conversation::participants::{Membership, Participant};
 use crate::conversation::people::ConversationPack;
@@ -206,7 +207,7 @@ impl<'a> Import<'a> {
         let mut state = builder.finish()?;
         state.applied_lsn = self.recovered.log.last_lsn.0;
         self.store(&state)?;
-        self.imported.conversations += 1;
+        self.imported.conversations += u64::from(state.has_begun());
         self.imported.messages += u64::from(state.history.newest_message());
         self.imported.recalls += u64::from(state.history.newest_recall());
         self.imported.state_hash.add(&state.key, state.hash);
@@ -289,8 +290,16 @@ impl Builder {
         for row in &line.participants {
             participant(&mut state, row)?;
         }
-        state.group = line.group.as_ref().map(|group| facts_of(group, &state)).transpose()?;
+        state.group = line.group.as_ref().map(|group| facts_of(group, line, &state)).transpose()?;
         state.last_timestamp_ns = line.last_timestamp_ns;
+        if state.group.is_none() && line.participants.iter().any(|row| row.muted_until_s != 0) {
+            return Err("muted_until_s: only in groups is anybody muted".into());
+        }
+        for user in &line.blocked_by {
+            let blocks = state.blocks.with(&state.key, user);
+            state.blocks = blocks.ok_or_else(|| format!("blocked_by: {user:?} is not one of two"))?;
+        }
+        state.note_silenced();
         if let Some(hash) = &line.hash {
             state.hash = hash_of(hash)?;
         }
@@ -365,7 +374,9 @@ impl Builder {
             return Err(format!("{announced:?} messages and recalls were announced, {told:?} came"));
         }
         self.state.history.erase_through(told.1);
-        if !self.state.has_begun() {
+        // Where nothing was sent and a block has ended, the hash over both is all that is left.
+        let was_blocked = self.has_hash && matches!(&*self.state.key, ConversationKey::Direct(..));
+        if !self.state.has_begun() && !self.state.blocks.is_any() && !was_blocked {
             return Err("nothing has happened in it: it has no participants".into());
         }
         if let Some(why) = broken(&self.state).into_iter().next() {
@@ -390,7 +401,7 @@ fn key_of(line: &ConversationLine<'_>) -> Result<ConversationKey, String> {
     }
 }
 
-fn facts_of(group: &GroupLine<'_>, state: &State) -> Result<GroupFacts, String> {
+fn facts_of(group: &GroupLine<'_>, line: &ConversationLine<'_>, state: &State) -> Result<GroupFacts, String> {
     if group.name.len() > GROUP_NAME_BYTES_MAX {
         return Err(format!("name: longer than {GROUP_NAME_BYTES_MAX} bytes"));
     }
@@ -399,7 +410,11 @@ fn facts_of(group: &GroupLine<'_>, state: &State) -> Result<GroupFacts, String> 
         return Err(format!("participants: {members} members, at most {GROUP_MEMBERS_MAX} are allowed"));
     }
     let (name, created_ns) = (group.name.clone().into_owned(), group.created_ns);
-    Ok(GroupFacts { name, created_ns, members_count: members as u32 })
+    let mut mutes = Mutes::default();
+    for (row, number) in line.participants.iter().zip(0..) {
+        mutes.set(number, row.muted_until_s);
+    }
+    Ok(GroupFacts { name, created_ns, members_count: members as u32, mutes, dismissed: group.dismissed })
 }
 
 fn participant(state: &mut State, line: &ParticipantLine<'_>) -> Result<(), String> {

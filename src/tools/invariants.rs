@@ -17,6 +17,10 @@ pub(super) fn broken(state: &State) -> Vec<String> {
     recalls(state, &mut broken);
     participants(state, &mut broken);
     members(state, &mut broken);
+    let is_of_two = matches!(&*state.key, ConversationKey::Direct(a, b) if a != b);
+    if state.blocks.is_any() && !is_of_two {
+        broken.push("somebody is blocked in what is no pair of two".into());
+    }
     broken
 }
 
@@ -115,6 +119,24 @@ fn members(state: &State, broken: &mut Vec<String>) {
     if owners != u32::from(count > 0) {
         broken.push(format!("it has {count} members and {owners} owners"));
     }
+    if facts.dismissed {
+        dismissed(state, count, broken);
+    }
+}
+
+/// Nobody is in, nothing may be read, and no text is left in memory.
+fn dismissed(state: &State, members: u32, broken: &mut Vec<String>) {
+    if members > 0 || !state.group.as_ref().is_some_and(|facts| facts.mutes.is_empty()) {
+        broken.push(format!("it was dismissed and has {members} members, or mutes"));
+    }
+    let newest = state.history.newest_message();
+    if state.history.kept_from() <= newest {
+        let from = state.history.kept_from();
+        broken.push(format!("it was dismissed and keeps messages {from} to {newest}"));
+    }
+    if let Some((index, _)) = all_messages(state).find(|(_, message)| !message.erased) {
+        broken.push(format!("it was dismissed and has the text of message {index}"));
+    }
 }
 
 /// All messages with their indices, in their order.
@@ -128,7 +150,7 @@ pub(super) fn difference(a: &State, b: &State) -> Option<String> {
     if heads(a) != heads(b) {
         return Some(format!("messages and recalls {:?} and {:?}", heads(a), heads(b)));
     }
-    if a.participants.rows() != b.participants.rows() || a.group != b.group {
+    if a.participants.rows() != b.participants.rows() || a.group != b.group || a.blocks != b.blocks {
         return Some("participants".into());
     }
     // Retention may have taken more of one than of the other.

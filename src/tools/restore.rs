@@ -139,6 +139,7 @@ fn time_of(record: &wal::Record<'_>) -> Option<u64> {
         Record::Send(send) => Some(send.timestamp_ns),
         Record::Recall(recall) => Some(recall.timestamp_ns),
         Record::Group(change) => Some(change.timestamp_ns),
+        Record::Relation(change) => Some(change.timestamp_ns),
         Record::Ack(_) => None,
     }
 }

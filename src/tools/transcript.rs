@@ -48,6 +48,9 @@ pub(super) struct ConversationLine<'a> {
     /// an import begins one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) hash: Option<Cow<'a, str>>,
+    /// Of a pair: who blocks the other one, the smaller id first. Where there are no participants, that is all there is.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) blocked_by: Vec<Cow<'a, str>>,
     /// Whoever sent, read or was a member, in order of first appearance.
     #[serde(borrow)]
     pub(super) participants: Vec<ParticipantLine<'a>>,
@@ -62,6 +65,9 @@ pub(super) struct GroupLine<'a> {
     pub(super) name: Cow<'a, str>,
     #[serde(with = "decimal")]
     pub(super) created_ns: u64,
+    /// It has ended, and nothing of it is kept but that its id is taken.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) dismissed: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +79,9 @@ pub(super) struct ParticipantLine<'a> {
     /// Of a group, while they are in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) member: Option<MemberLine>,
+    /// Of a group, whether they are in or not: they may not send before this second of Unix time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) muted_until_s: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +130,14 @@ fn is_one(number: &u32) -> bool {
     *number == 1
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// Shows every line of a conversation to `write`, in their order.
 pub(super) fn lines<E>(
     state: &State,
@@ -153,23 +170,36 @@ fn conversation_line(state: &State, hash: Option<u128>) -> ConversationLine<'_> 
         recalls: state.history.newest_recall(),
         last_timestamp_ns: state.last_timestamp_ns,
         hash: hash.map(|hash| format!("{hash:032x}").into()),
-        participants: state.participants.rows().iter().map(participant_line).collect(),
+        blocked_by: who_block(state),
+        participants: participant_lines(state),
     }
+}
+
+fn who_block(state: &State) -> Vec<Cow<'_, str>> {
+    let ConversationKey::Direct(first, second) = &*state.key else { return Vec::new() };
+    let both = [first, second].into_iter();
+    both.filter(|user| state.blocks.by(&state.key, user)).map(|user| user.as_str().into()).collect()
 }
 
 fn group_line(state: &State) -> Option<GroupLine<'_>> {
     let (ConversationKey::Group(id), Some(facts)) = (&*state.key, &state.group) else { return None };
     let (group_id, name) = (id.as_str().into(), facts.name.as_str().into());
-    Some(GroupLine { group_id, name, created_ns: facts.created_ns })
+    Some(GroupLine { group_id, name, created_ns: facts.created_ns, dismissed: facts.dismissed })
 }
 
-fn participant_line(row: &Participant) -> ParticipantLine<'_> {
+fn participant_lines(state: &State) -> Vec<ParticipantLine<'_>> {
+    let muted_until_s = |number| state.group.as_ref().map_or(0, |facts| facts.mutes.until_s(number));
+    let rows = state.participants.rows().iter().zip(0..);
+    rows.map(|(row, number)| participant_line(row, muted_until_s(number))).collect()
+}
+
+fn participant_line(row: &Participant, muted_until_s: u64) -> ParticipantLine<'_> {
     let member = row.membership.map(|membership| MemberLine {
         duty: membership.duty as u8,
         joined_ns: membership.joined_ns,
         readable_from: membership.readable_from,
     });
-    ParticipantLine { user: row.user.as_str().into(), ack_index: row.read_cursor, member }
+    ParticipantLine { user: row.user.as_str().into(), ack_index: row.read_cursor, member, muted_until_s }
 }
 
 fn message_line<'a>(state: &'a State, msg_index: u32, message: Stored<'a>) -> MessageLine<'a> {

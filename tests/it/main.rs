@@ -7,6 +7,7 @@
 mod support;
 
 mod acking;
+mod administering;
 mod benching;
 mod bodies;
 mod chatting;
@@ -31,6 +32,7 @@ mod pulling;
 mod pulling_again;
 mod rate;
 mod recalling;
+mod relating;
 mod restarts;
 mod retention;
 mod retrying;

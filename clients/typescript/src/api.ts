@@ -47,12 +47,19 @@ export interface Signal extends Chat {
   data: unknown;
 }
 
-/** Somebody came into a group or left it. */
+/** A group changed: somebody came or went, or it was administered. */
 export interface GroupChange extends Chat {
-  /** `create`, `add`, `kick`, `leave`; later servers may have more. */
+  /** `create`, `add`, `kick`, `leave`, `duty`, `rename`, `mute`, `dismiss`; later servers may have more. */
   action: string;
+  /** Whom it is about; of `rename` and `dismiss`, who did it. */
   user: string;
   by: string;
+  /** With `duty`. */
+  duty?: Duty;
+  /** With `rename`. */
+  name?: string;
+  /** With `mute`: until when, Unix seconds; 0: they may send again. */
+  until?: number;
 }
 
 /** How far a reader has a conversation. */
@@ -185,6 +192,16 @@ export interface GroupInfo {
   duty: Duty;
 }
 
+export interface GroupList {
+  groups: GroupInfo[];
+  cursor: string;
+}
+
+export interface BlockList {
+  user_ids: string[];
+  cursor: string;
+}
+
 export interface GroupMembers {
   members: { user_id: string; duty: Duty; joined: number }[];
   cursor: string;
@@ -197,7 +214,7 @@ export type StreamEvent =
   | ({ type: "recall"; content: { msg_index: number; recall_index: number; by: string } } & Chat)
   | ({ type: "ack"; content: { user: string; msg_index: number } } & Chat)
   | ({ type: "signal"; content: { user: string; kind: string; data: unknown } } & Chat)
-  | ({ type: "group"; content: { action: string; user: string; by: string } } & Chat)
+  | ({ type: "group"; content: Omit<GroupChange, keyof Chat> } & Chat)
   | { type: "behind"; chats: Position[] }
   | { type: "close"; code: number; msg: string };
 

@@ -1,9 +1,12 @@
 /** The client: what an app calls, and what it is told. */
 
 import type {
+  BlockList,
   ChatList,
   Chat,
+  Duty,
   GroupInfo,
+  GroupList,
   GroupMembers,
   Hello,
   ListRequest,
@@ -256,6 +259,26 @@ export class Client {
     add: (group_id: string, user_ids: string[]) => this.#change("group.add", { group_id, user_ids }),
     kick: (group_id: string, user_ids: string[]) => this.#change("group.kick", { group_id, user_ids }),
     leave: (group_id: string) => this.#change("group.leave", { group_id }),
+    /** Gives a member a duty; who gives somebody else duty 2 becomes an admin. */
+    setDuty: (group_id: string, user_id: string, duty: Duty) =>
+      this.#change("group.set_duty", { group_id, user_id, duty }),
+    rename: (group_id: string, name: string) => this.#change("group.rename", { group_id, name }),
+    /** Until when in Unix seconds; 0, or past: they may send again. */
+    mute: (group_id: string, user_id: string, until: number) =>
+      this.#change("group.mute", { group_id, user_id, until }),
+    /** Ends the group, for everybody and for ever. */
+    dismiss: (group_id: string) => this.#change("group.dismiss", { group_id }),
+    /** A page of one's groups. */
+    list: (request: { cursor?: string; count?: number } = {}) => this.#call<GroupList>("group.list", request),
+  };
+
+  /** Blocks: who is blocked cannot send to the caller, nor see them online. */
+  readonly relation = {
+    block: async (user_id: string): Promise<void> => void (await this.#call("relation.block", { user_id })),
+    unblock: async (user_id: string): Promise<void> => void (await this.#call("relation.unblock", { user_id })),
+    /** A page of those whom the caller blocks. */
+    blocks: (request: { cursor?: string; count?: number } = {}) =>
+      this.#call<BlockList>("relation.blocks", request),
   };
 
   async #change(method: string, params: object): Promise<void> {

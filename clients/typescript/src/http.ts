@@ -5,9 +5,10 @@ import { ConnectionError, errorOf } from "./error.js";
 
 export type Fetch = typeof globalThis.fetch;
 
-/** `send` to `/im.chat/send`, `group.create` to `/im.group/create`. */
+/** `send` to `/im.chat/send`, `group.create` to `/im.group/create`, `relation.block` to `/im.relation/block`. */
 export function pathOf(method: string): string {
-  return method.startsWith("group.") ? `/im.group/${method.slice(6)}` : `/im.chat/${method}`;
+  const dot = method.indexOf(".");
+  return dot < 0 ? `/im.chat/${method}` : `/im.${method.slice(0, dot)}/${method.slice(dot + 1)}`;
 }
 
 export class Http {

@@ -86,6 +86,18 @@ test("two people talk: messages, recalls, read cursors, signals, groups", DEADLI
   assert.equal(await joined, group_id);
   assert.equal((await bob.group.info(group_id)).members_count, 2);
   assert.equal((await bob.group.members({ group_id })).members.length, 2);
+  await alice.relation.block("bob");
+  assert.deepEqual(await alice.relation.blocks(), { user_ids: ["bob"], cursor: "" });
+  const blocked = bob.send({ target: "alice", target_type: "user", msg: "x" });
+  await assert.rejects(blocked, (error) => (error as ChinwagError).code === Code.forbidden);
+  await alice.relation.unblock("bob");
+  await alice.group.setDuty(group_id, "bob", 3);
+  await bob.group.rename(group_id, "Others");
+  assert.deepEqual((await bob.group.list()).groups.map(({ name, duty }) => [name, duty]), [["Others", 3]]);
+  await alice.group.mute(group_id, "bob", 4_000_000_000);
+  const muted = bob.send({ target: group_id, target_type: "group", msg: "x" });
+  await assert.rejects(muted, (error) => (error as ChinwagError).code === Code.forbidden);
+  await alice.group.mute(group_id, "bob", 0);
   await bob.group.leave(group_id);
   await assert.rejects(bob.group.leave(group_id), (error) => (error as ChinwagError).code === Code.forbidden);
 

@@ -47,10 +47,11 @@ impl Residence {
         let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, news, reply };
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
-                if !self.state().has_begun() {
+                let had_begun = self.state().has_begun();
+                self.resident.state.apply(record, lsn.0, hash)?;
+                if !had_begun && self.state().has_begun() {
                     self.context.count.fetch_add(1, Ordering::Relaxed);
                 }
-                self.resident.state.apply(record, lsn.0, hash)?;
                 self.audience.settle();
                 self.head.weigh(self.state().bytes());
                 Ok(())
@@ -81,7 +82,7 @@ impl Residence {
         match record {
             Record::Send(send) => Durable { messages: send.msg_index, ..heads },
             Record::Recall(recall) => Durable { recalls: recall.recall_index, ..heads },
-            Record::Ack(_) | Record::Group(_) => heads,
+            Record::Ack(_) | Record::Group(_) | Record::Relation(_) => heads,
         }
     }
 

@@ -142,8 +142,17 @@ impl Residence {
         data: Box<str>,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
-        if let Err(rejection) = self.state().admit(&caller.user) {
+        let timestamp_ns = self.state().next_timestamp_ns(now_ns());
+        // A signal carries text too: who may not send may not signal.
+        let admitted = self.state().admit(&caller.user).map(|_| ());
+        let admitted = admitted.and_then(|()| self.state().refuse_silenced(&caller.user, timestamp_ns));
+        if let Err(rejection) = admitted {
             reply.send(Err(rejection));
+            return Ok(());
+        }
+        if !self.state().has_begun() {
+            // Strangers are not reached.
+            reply.send(Ok(Outcome::Done));
             return Ok(());
         }
         let Durable { messages, recalls } = self.head.durable();

@@ -8,8 +8,9 @@ use crate::conversation::admission::Permit;
 use crate::conversation::chunk::{Chunk, Saved};
 use crate::conversation::completion::Reply;
 use crate::conversation::old::{Missing, Old};
+use crate::conversation::record::RelationChange;
 use crate::inbox::Inbox;
-use crate::message::{Caller, Draft, Pull, UserId};
+use crate::message::{Caller, Draft, Duty, Pull, UserId};
 
 /// The mailbox.
 #[derive(Debug)]
@@ -56,6 +57,17 @@ pub(crate) enum Request {
     AddMembers(Vec<UserId>),
     KickMembers(Vec<UserId>),
     LeaveGroup,
+    SetDuty {
+        user: UserId,
+        duty: Duty,
+    },
+    RenameGroup(String),
+    Mute {
+        user: UserId,
+        until_s: u64,
+    },
+    DismissGroup,
+    Relate(RelationChange),
     GroupInfo,
     Members {
         cursor: String,

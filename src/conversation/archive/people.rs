@@ -23,7 +23,8 @@ pub(crate) struct Row {
     pub(crate) key: ConversationKey,
     /// Newest message the user has read; 0 for none.
     pub(crate) read_cursor: u32,
-    /// The first message the user may read.
+    /// The first message the user may read. 0: the row says that they block the other one of the pair, and nothing of
+    /// reading.
     pub(crate) readable_from: u32,
     /// Index of the newest message; 0 for none.
     pub(crate) messages: u32,

@@ -2,9 +2,10 @@
 //!
 //! Nothing in a chunk is believed: what does not continue the chunks before it is refused.
 
-use super::{ChunkV1, HeadV1, MessageV1, NO_DUTY, ParticipantV1, Saved, Summary};
+use super::{ChunkV1, HeadV1, MessageV1, NO_DUTY, ParticipantV1, Saved, Summary, decode};
 use crate::config::limits::CLIENT_MSG_ID_BYTES_MAX;
 use crate::conversation::codec;
+use crate::conversation::group::Mutes;
 use crate::conversation::history::{History, Mark};
 use crate::conversation::participants::{Membership, Participant};
 use crate::conversation::state::{GroupFacts, Inconsistent, State};
@@ -41,7 +42,7 @@ impl Loader {
 
     /// Takes over the next chunk.
     pub(crate) fn load(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<(), Error> {
-        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        let (chunk, marks) = decode(payload)?;
         self.check_continues(saved_before(&chunk))?;
         for message in &chunk.messages {
             self.check_message(message)?;
@@ -52,6 +53,8 @@ impl Loader {
         self.complete = chunk.head.is_some();
         if let Some(head) = &chunk.head {
             load_head(&mut self.state, head);
+            marks.load(&mut self.state)?;
+            self.state.note_silenced();
             self.check_senders()?;
             self.state.applied_lsn = applied_lsn;
         }
@@ -65,7 +68,7 @@ impl Loader {
         payload: &[u8],
         remembered: impl Fn(u32, u64) -> bool,
     ) -> Result<(), Error> {
-        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        let (chunk, _) = decode(payload)?;
         self.check_continues(saved_before(&chunk))?;
         let history = &mut self.state.history;
         for (message, msg_index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
@@ -143,7 +146,7 @@ impl Loader {
 
 /// The messages of a chunk, to be looked up by their index.
 pub(crate) fn messages_of(payload: &[u8]) -> Result<History, Error> {
-    let chunk: ChunkV1<'_> = codec::decode(payload)?;
+    let (chunk, _) = decode(payload)?;
     let mut messages = History::default();
     messages.begin_behind(chunk.messages_before);
     for message in &chunk.messages {
@@ -192,6 +195,8 @@ fn load_head(state: &mut State, head: &HeadV1<'_>) {
         name: facts.name.to_owned(),
         created_ns: facts.created_ns,
         members_count,
+        mutes: Mutes::default(),
+        dismissed: false,
     });
     state.last_timestamp_ns = head.last_timestamp_ns;
     state.hash = head.hash;

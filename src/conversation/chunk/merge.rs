@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::{
     CHUNK_MESSAGES, CHUNK_RECALLS, CHUNK_TEXT_BYTES, Chunk, ChunkV1, Error, MIXED_TEXT_BYTES, MessageV1,
-    Saved, continuing, finish,
+    Saved, continuing, decode, finish, finish_with,
 };
 use crate::conversation::history::{self, is_remembered};
 use crate::conversation::{codec, retention};
@@ -102,9 +102,10 @@ impl Merger {
 
     /// Notes what a chunk recalls, and how old its messages are. `is_hollow` as its summary says.
     pub(crate) fn survey(&mut self, payload: &[u8], is_hollow: bool) -> Result<(), Error> {
-        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        let (chunk, marks) = decode(payload)?;
         let last = chunk.messages_before.saturating_add(chunk.messages.len() as u32);
-        if is_hollow {
+        // Of a dismissed group nobody reads anything any more.
+        if is_hollow || marks.dismissed {
             self.hollow_through = last;
         }
         if let Some(retention) = &mut self.retention {
@@ -124,7 +125,7 @@ impl Merger {
     /// Takes the next chunk in, and gives those that became full. With the last head comes
     /// everything that is left.
     pub(crate) fn merge(&mut self, applied_lsn: u64, payload: &[u8]) -> Result<Vec<Chunk>, Error> {
-        let chunk: ChunkV1<'_> = codec::decode(payload)?;
+        let (chunk, _) = decode(payload)?;
         self.check_continues(&chunk)?;
         let mut full = Vec::new();
         for (message, index) in chunk.messages.iter().zip(chunk.messages_before + 1..) {
@@ -221,13 +222,13 @@ impl Merger {
         let mut messages = owned.iter().map(OwnedMessageV1::borrow).collect::<Vec<_>>();
         let mut recalls = std::mem::take(&mut self.recalls);
         for table in std::mem::take(&mut self.tables) {
-            let ChunkV1 { participants_before, participants, head, .. } = codec::decode(&table)?;
+            let (ChunkV1 { participants_before, participants, head, .. }, marks) = decode(&table)?;
             // What is left goes with the first table: most conversations are one chunk.
             let (messages, recalls) = (std::mem::take(&mut messages), std::mem::take(&mut recalls));
             let after = before.plus(messages.len(), recalls.len());
             let body =
                 ChunkV1 { messages, recalls, participants_before, participants, head, ..continuing(before) };
-            full.push(finish(applied_lsn, body));
+            full.push(finish_with(applied_lsn, body, &marks));
             before = after;
         }
         Ok(())

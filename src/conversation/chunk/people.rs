@@ -1,7 +1,17 @@
-//! Who is in a conversation, as one of its chunks says it.
+//! Who is in a conversation, and who blocks whom in a pair, as one of its chunks says it.
 
-use super::{ChunkV1, NO_DUTY};
+use super::{NO_DUTY, decode};
+use crate::conversation::blocks::Blocks;
 use crate::conversation::codec;
+
+/// What a chunk says of people.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct People<'a> {
+    /// The participants in it. None in most chunks of a long series: their table comes at its end, in several chunks
+    /// when it is large.
+    pub(crate) persons: Vec<Person<'a>>,
+    pub(crate) blocks: Blocks,
+}
 
 /// A row of the table of participants that a chunk carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,14 +22,14 @@ pub(crate) struct Person<'a> {
     pub(crate) readable_from: Option<u32>,
 }
 
-/// The participants in a chunk. None in most chunks of a long series: their table comes at its end, in several chunks
-/// when it is large.
-pub(crate) fn people_in(payload: &[u8]) -> Result<Vec<Person<'_>>, codec::Error> {
-    let chunk: ChunkV1<'_> = codec::decode(payload)?;
-    let people = chunk.participants.iter().map(|row| Person {
+/// The people of a chunk.
+pub(crate) fn people_in(payload: &[u8]) -> Result<People<'_>, codec::Error> {
+    let (chunk, marks) = decode(payload)?;
+    let persons = chunk.participants.iter().map(|row| Person {
         user: row.user,
         read_cursor: row.read_cursor,
         readable_from: (row.duty != NO_DUTY).then_some(row.readable_from),
     });
-    Ok(people.collect())
+    let blocks = Blocks::from_bits(marks.blocks).ok_or(codec::Error::Impossible("marks"))?;
+    Ok(People { persons: persons.collect(), blocks })
 }

@@ -7,10 +7,11 @@ use super::super::archive::people::{Row, Whereabouts};
 use super::super::history::{self, is_remembered};
 use super::super::old::Old;
 use super::super::people::PeopleError;
-use super::super::record::{GroupChange, Record, extend_hash};
+use super::super::record::{GroupChange, GroupV1, Record, RelationChange, extend_hash};
 use super::super::retention;
-use super::super::state::{Durable, State};
-use crate::message::{ConversationKey, Direction, Draft, Page, Pull, Receipt, UserId};
+use super::super::state::{Durable, GroupFacts, State};
+use super::request::{USERS, user as named};
+use crate::message::{ConversationKey, Direction, Draft, Duty, Page, Pull, Receipt, UserId};
 use crate::snapshot;
 
 /// How a life ended.
@@ -62,6 +63,17 @@ struct Plain {
     cursors: BTreeMap<String, u32>,
     /// With the first message that each may read.
     members: BTreeMap<String, u32>,
+    admins: BTreeSet<String>,
+    owner: Option<String>,
+    name: String,
+    /// Until when, Unix seconds.
+    muted: BTreeMap<String, u64>,
+    dismissed: bool,
+    /// Who of a pair blocks the other.
+    blocking: BTreeSet<String>,
+    /// Since when each was in last, and everybody in order of appearance: what decides who succeeds an owner.
+    joined: BTreeMap<String, u64>,
+    seen: Vec<String>,
     hash: u128,
     last_lsn: u64,
     newest_message_ns: u64,
@@ -76,9 +88,11 @@ impl Model {
         self.appended.len() as u64
     }
 
-    /// Every conversation that has a record.
-    pub(super) fn keys(&self) -> BTreeSet<ConversationKey> {
-        self.appended.iter().map(|appended| appended.key.clone()).collect()
+    /// How many conversations there are: a block makes none.
+    pub(super) fn conversations(&self) -> usize {
+        let begins = |appended: &&Appended| !Record::is_relation(appended.kind);
+        let keys: BTreeSet<_> = self.appended.iter().filter(begins).map(|appended| &appended.key).collect();
+        keys.len()
     }
 
     /// Checks how much came back, and takes it over: history is what is on the disk.
@@ -147,14 +161,14 @@ impl Model {
                 {
                     return Err(format!("{key} ends with {} and is {place:?}", last.last_lsn));
                 }
-                expected.extend(saved.and_then(|lsn| self.row_of(key, user, lsn, last)));
-                let is_in = last.first_readable(key, user).is_some();
+                expected.extend(saved.map(|lsn| self.rows_of(key, user, lsn, last)).into_iter().flatten());
+                let is_in = last.first_readable(key, user).is_some() || last.blocking.contains(user.as_str());
                 if is_in && !some_are_in_memory && row.is_none() && !tail.contains(key) {
                     return Err(format!("nobody says that {user} is in {key}"));
                 }
             }
-            found.sort_by(|a, b| a.key.cmp(&b.key));
-            expected.sort_by(|a, b| a.key.cmp(&b.key));
+            found.sort_by(|a, b| (&a.key, a.readable_from).cmp(&(&b.key, b.readable_from)));
+            expected.sort_by(|a, b| (&a.key, a.readable_from).cmp(&(&b.key, b.readable_from)));
             if found != expected {
                 return Err(format!("{user} is said to be in {found:?}\nand should be in {expected:?}"));
             }
@@ -163,11 +177,12 @@ impl Model {
     }
 
     /// What packs that have a conversation up to this record are to say of a user.
-    fn row_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Option<Row> {
-        if saved == last.last_lsn {
-            return last.row_of(key, user, saved);
-        }
-        self.plain(key, saved).row_of(key, user, saved)
+    fn rows_of(&self, key: &ConversationKey, user: &UserId, saved: u64, last: &Plain) -> Vec<Row> {
+        let rows = |plain: &Plain| {
+            let row = plain.row_of(key, user, saved);
+            row.into_iter().chain(plain.block_of(key, user, saved)).collect()
+        };
+        if saved == last.last_lsn { rows(last) } else { rows(&self.plain(key, saved)) }
     }
 
     /// A conversation as its records up to `last` make it.
@@ -181,6 +196,8 @@ impl Model {
             plain.last_lsn = lsn;
         }
         plain.cursors.retain(|_, cursor| *cursor > 0);
+        // Helps to find who succeeds whom; no state has it in this form.
+        (plain.joined, plain.seen) = Default::default();
         plain
     }
 
@@ -214,6 +231,17 @@ impl Model {
                 Expected::Retry(Receipt { msg_index, timestamp_ns: first.timestamp_ns, duplicate: true })
             }
         }
+    }
+
+    /// Whether the sender of a new message is muted at that time.
+    pub(super) fn is_muted(&self, key: &ConversationKey, sender: &str, now_ns: u64) -> bool {
+        let until_s = self.plain(key, self.len()).muted.get(sender).copied().unwrap_or(0);
+        now_ns < until_s * 1_000_000_000
+    }
+
+    /// Whether the other one of a pair blocks the sender.
+    pub(super) fn is_blocked(&self, key: &ConversationKey, sender: &str) -> bool {
+        self.plain(key, self.len()).blocking.iter().any(|who| who != sender)
     }
 
     /// Who sent a message and which recall took it back, 0 for none; `None` when it is absent.
@@ -305,10 +333,71 @@ impl Plain {
                 let cursor = self.cursors.entry(ack.user.to_owned()).or_default();
                 *cursor = (*cursor).max(ack.msg_index);
             }
-            Record::Group(change) => {
-                let comes = matches!(change.change(), Ok(GroupChange::Create | GroupChange::Add));
-                change.users.iter().for_each(|user| if comes { self.come(user) } else { self.go(user) });
+            Record::Group(change) => self.change(change),
+            Record::Relation(change) => match change.change().expect("it was encoded here") {
+                RelationChange::Block => {
+                    self.blocking.insert(change.by.to_owned());
+                }
+                RelationChange::Unblock => {
+                    self.blocking.remove(change.by);
+                }
+            },
+        }
+    }
+
+    fn change(&mut self, change: &GroupV1<'_>) {
+        let whom = || change.users[0].to_owned();
+        match change.change().expect("it was encoded here") {
+            GroupChange::Create => {
+                self.name = change.name.to_owned();
+                change.users.iter().for_each(|user| self.come(user, change.timestamp_ns));
+                self.owner = Some(whom());
             }
+            GroupChange::Add => {
+                change.users.iter().for_each(|user| self.come(user, change.timestamp_ns));
+                self.succeed();
+            }
+            GroupChange::Kick | GroupChange::Leave => change.users.iter().for_each(|user| self.go(user)),
+            GroupChange::Duty => self.give(whom(), Duty::from_number(change.duty).expect("a duty")),
+            GroupChange::Rename => self.name = change.name.to_owned(),
+            GroupChange::Mute => {
+                self.muted.retain(|_, until_s| *until_s > change.timestamp_ns / 1_000_000_000);
+                self.muted.insert(whom(), change.until_s);
+                self.muted.retain(|_, until_s| *until_s > 0);
+            }
+            GroupChange::Dismiss => {
+                (self.members, self.admins, self.muted) = Default::default();
+                (self.owner, self.dismissed) = (None, true);
+                self.messages.iter_mut().for_each(|message| message.text.clear());
+            }
+        }
+    }
+
+    fn give(&mut self, user: String, duty: Duty) {
+        self.admins.remove(&user);
+        match duty {
+            Duty::Member => {}
+            Duty::Admin => {
+                self.admins.insert(user);
+            }
+            Duty::Owner => {
+                self.muted.remove(&user);
+                self.admins.extend(self.owner.replace(user));
+            }
+        }
+    }
+
+    /// Somebody owns a group in which anybody is: the longest-standing admin, else member.
+    fn succeed(&mut self) {
+        if self.owner.is_some() {
+            return;
+        }
+        let rank = |user: &&String| {
+            let first_seen = self.seen.iter().position(|seen| seen == *user);
+            (!self.admins.contains(*user), self.joined[*user], first_seen)
+        };
+        if let Some(heir) = self.members.keys().min_by_key(rank).cloned() {
+            self.give(heir, Duty::Owner);
         }
     }
 
@@ -316,6 +405,9 @@ impl Plain {
     fn kept_from(&self, rules: &retention::Options, newest: u32, now_ns: u64) -> u32 {
         let cutoff_ns = rules.cutoff_ns(now_ns);
         let is_old = |message: &&PlainMessage| message.timestamp_ns < cutoff_ns;
+        if self.dismissed {
+            return self.messages.len() as u32 + 1;
+        }
         let too_old = self.messages.iter().take(newest as usize).take_while(is_old).count() as u32;
         too_old.max(rules.excess(newest)) + 1
     }
@@ -328,9 +420,11 @@ impl Plain {
     }
 
     /// A newcomer has nothing unread.
-    fn come(&mut self, user: &str) {
+    fn come(&mut self, user: &str, timestamp_ns: u64) {
         let newest = self.messages.len() as u32;
         if !self.members.contains_key(user) {
+            self.joined.insert(user.to_owned(), timestamp_ns);
+            self.see(user);
             self.members.insert(user.to_owned(), newest + 1);
             self.cursors.insert(user.to_owned(), newest);
         }
@@ -340,7 +434,7 @@ impl Plain {
     fn first_readable(&self, key: &ConversationKey, user: &UserId) -> Option<u32> {
         match key {
             ConversationKey::Direct(one, other) => {
-                (self.last_lsn > 0 && (user == one || user == other)).then_some(1)
+                (!self.messages.is_empty() && (user == one || user == other)).then_some(1)
             }
             ConversationKey::Group(_) => self.members.get(user.as_str()).copied(),
         }
@@ -360,8 +454,35 @@ impl Plain {
         })
     }
 
+    /// The same of their block.
+    fn block_of(&self, key: &ConversationKey, user: &UserId, applied_lsn: u64) -> Option<Row> {
+        let blocks = self.blocking.contains(user.as_str());
+        blocks.then(|| Row {
+            key: key.clone(),
+            read_cursor: 0,
+            readable_from: 0,
+            messages: self.messages.len() as u32,
+            recalls: self.recalls.len() as u32,
+            newest_message_ns: self.newest_message_ns,
+            greatest_recalled: self.recalls.iter().copied().max().unwrap_or(0),
+            applied_lsn,
+        })
+    }
+
     fn go(&mut self, user: &str) {
         self.members.remove(user);
+        self.admins.remove(user);
+        if self.owner.as_deref() == Some(user) {
+            self.owner = None;
+            self.succeed();
+        }
+    }
+
+    /// Notes in which order people appear.
+    fn see(&mut self, user: &str) {
+        if !self.seen.iter().any(|seen| seen == user) {
+            self.seen.push(user.to_owned());
+        }
     }
 }
 
@@ -382,12 +503,31 @@ fn plain_of(state: &State, old: &Old) -> Plain {
     let rows = state.participants.rows();
     let read = rows.iter().filter(|row| row.read_cursor > 0);
     let members = state.participants.members();
+    let of_duty = |duty| {
+        let members = state.participants.members().filter(move |(.., it)| it.duty == duty);
+        members.map(|(_, row, _)| row.user.as_str().to_owned())
+    };
+    let group = state.group.as_ref();
+    let muted =
+        |group: &GroupFacts| group.mutes.iter().map(|it| (user(it.participant), it.until_s)).collect();
     let recalls = 1..=state.history.newest_recall();
     Plain {
         messages: messages.collect(),
         recalls: recalls.map(|index| state.history.recalled_by(index).expect("recalls are dense")).collect(),
         cursors: read.map(|row| (row.user.as_str().to_owned(), row.read_cursor)).collect(),
         members: members.map(|(_, row, it)| (row.user.as_str().to_owned(), it.readable_from)).collect(),
+        admins: of_duty(Duty::Admin).collect(),
+        owner: of_duty(Duty::Owner).next(),
+        name: group.map_or_else(String::new, |group| group.name.clone()),
+        muted: group.map_or_else(BTreeMap::new, muted),
+        dismissed: group.is_some_and(|group| group.dismissed),
+        blocking: USERS
+            .iter()
+            .filter(|id| state.blocks.by(&state.key, &named(id)))
+            .map(|id| (*id).to_owned())
+            .collect(),
+        joined: BTreeMap::new(),
+        seen: Vec::new(),
         hash: state.hash,
         last_lsn: state.applied_lsn,
         newest_message_ns: state.newest_message_ns().unwrap_or(0),

@@ -5,10 +5,14 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::super::blocks;
 use super::super::group;
 use super::super::old::{Missing, Old};
+use super::super::record::RelationChange;
 use super::super::state::{Decision, Durable, Pulled, State};
-use crate::message::{Caller, ConversationKey, Direction, Draft, Page, Pull, Receipt, Rejection, UserId};
+use crate::message::{
+    Caller, ConversationKey, Direction, Draft, Duty, Page, Pull, Receipt, Rejection, UserId,
+};
 
 /// Who there is.
 pub(super) const USERS: [&str; 4] = ["ann", "ben", "cem", "dee"];
@@ -39,6 +43,11 @@ pub(super) enum Wish {
     Add(UserId),
     Kick(UserId),
     Leave,
+    SetDuty(UserId, Duty),
+    Rename(String),
+    Mute(UserId, u64),
+    Dismiss,
+    Relate(RelationChange),
 }
 
 /// What the rules make of a request.
@@ -56,11 +65,11 @@ pub(super) enum Decided {
 impl Request {
     /// Somebody's next wish.
     pub(super) fn any(random: &mut StdRng) -> Self {
-        let caller = Caller { user: user(USERS[random.random_range(0..USERS.len())]), admin: false };
+        let mut caller = Caller { user: user(USERS[random.random_range(0..USERS.len())]), admin: false };
         let other = user(USERS[random.random_range(0..USERS.len())]);
         let index = random.random_range(0..60);
         let call = match random.random_range(0..100) {
-            0..60 => {
+            0..57 => {
                 let number = random.random_range(0..200u8);
                 // The same id mostly means the same text: a retry.
                 let (letter, bytes) = match chance(random, 50) {
@@ -71,13 +80,19 @@ impl Request {
                 let msg = char::from(letter).to_string().repeat(bytes);
                 Wish::Send(Draft { msg, extra: String::new(), client_msg_id: number.to_string() })
             }
+            57 => Wish::Relate(RelationChange::Block),
+            58..60 => Wish::Relate(RelationChange::Unblock),
             60..72 => Wish::Recall(index),
-            72..84 => Wish::Ack(index),
-            84..90 => Wish::Look(any_pull(random)),
-            90..93 => Wish::Create,
-            93..96 => Wish::Add(other),
-            96..98 => Wish::Kick(other),
-            _ => Wish::Leave,
+            72..82 => Wish::Ack(index),
+            82..88 => Wish::Look(any_pull(random)),
+            88..91 => Wish::Create,
+            91..94 => Wish::Add(other),
+            94 => Wish::Kick(other),
+            95 => Wish::Leave,
+            _ => {
+                caller.admin = chance(random, 50);
+                any_administration(random, other)
+            }
         };
         Self { caller, call }
     }
@@ -105,6 +120,10 @@ impl Request {
                 Pulled::Page(page) => Decided::Page(page),
                 Pulled::Needs(missing) => Decided::Needs(missing),
             }),
+            Wish::Relate(_) if matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
+            Wish::Relate(change) => {
+                decided(blocks::change(state, key, &caller.user, *change, now_ns), nothing)
+            }
             _ if !matches!(key, ConversationKey::Group(_)) => Ok(Decided::Nothing),
             Wish::Create => {
                 decided(group::create(state, key, caller, "a group", &[user("ben")], now_ns), nothing)
@@ -112,7 +131,30 @@ impl Request {
             Wish::Add(other) => decided(group::add(state, key, caller, some(other), now_ns), nothing),
             Wish::Kick(other) => decided(group::kick(state, key, caller, some(other), now_ns), nothing),
             Wish::Leave => decided(group::leave(state, key, caller, now_ns), nothing),
+            Wish::SetDuty(other, duty) => {
+                decided(group::set_duty(state, key, caller, other, *duty, now_ns), nothing)
+            }
+            Wish::Rename(name) => decided(group::rename(state, key, caller, name, now_ns), nothing),
+            Wish::Mute(other, for_s) => {
+                let until_s = now_ns / 1_000_000_000 + for_s;
+                decided(group::mute(state, key, caller, other, until_s, now_ns), nothing)
+            }
+            Wish::Dismiss => decided(group::dismiss(state, key, caller, now_ns), nothing),
         }
+    }
+}
+
+/// What only few may do, and what ends a group seldom enough.
+fn any_administration(random: &mut StdRng, other: UserId) -> Wish {
+    match random.random_range(0..20) {
+        0..3 => {
+            let duties = [Duty::Member, Duty::Admin, Duty::Owner];
+            Wish::SetDuty(other, duties[random.random_range(0..duties.len())])
+        }
+        3..5 => Wish::Rename(format!("group {}", random.random_range(0..9))),
+        // Mostly for some further calls.
+        5..19 => Wish::Mute(other, random.random_range(0..60_000)),
+        _ => Wish::Dismiss,
     }
 }
 

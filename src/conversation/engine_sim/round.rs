@@ -386,11 +386,16 @@ impl Round {
         needed_old: bool,
     ) -> Result<(), String> {
         let by = request.caller.user.as_str();
+        let is_pair = matches!(key, ConversationKey::Direct(..));
         let as_expected = match (&request.call, decided) {
+            (Wish::Send(draft), Err(Rejection::Forbidden(_))) if is_pair => {
+                self.seen.blocked += 1;
+                let expected = self.model.expected_of_send(key, by, draft, &HISTORY, durable, self.now_ns);
+                expected == Expected::New && self.model.is_blocked(key, by)
+            }
             (_, Err(Rejection::Forbidden(_) | Rejection::NoSuchGroup)) => true,
             (Wish::Look(pull), Ok(Decided::Page(page))) => {
                 self.seen.old_pages += u64::from(needed_old);
-                let is_pair = matches!(key, ConversationKey::Direct(..));
                 self.seen.retained += u64::from(is_pair && page.min_msg_index > 1);
                 self.model.check_page(key, pull, durable, page, self.now_ns)?;
                 true
@@ -399,8 +404,15 @@ impl Round {
                 let expected = self.model.expected_of_send(key, by, draft, &HISTORY, durable, self.now_ns);
                 self.seen.old_retries += u64::from(needed_old && matches!(expected, Expected::Retry(_)));
                 self.seen.old_ids_reused += u64::from(needed_old && expected == Expected::Reused);
+                let is_muted = self.model.is_muted(key, by, self.now_ns);
                 match decided {
-                    Ok(Decided::Append(..)) => expected == Expected::New,
+                    Ok(Decided::Append(..)) => {
+                        expected == Expected::New && !is_muted && !self.model.is_blocked(key, by)
+                    }
+                    Err(Rejection::Muted { .. }) => {
+                        self.seen.muted += 1;
+                        expected == Expected::New && is_muted
+                    }
                     Ok(Decided::Sent(receipt)) => expected == Expected::Retry(*receipt),
                     Err(Rejection::ClientIdReused) => expected == Expected::Reused,
                     _ => false,
@@ -416,6 +428,10 @@ impl Round {
                     _ => false,
                 }
             }
+            (Wish::Dismiss, Ok(Decided::Append(..))) => {
+                self.seen.dismissed += 1;
+                true
+            }
             _ => true,
         };
         let call = &request.call;
@@ -425,9 +441,9 @@ impl Round {
     /// After the last life: reads every conversation.
     fn check_everything(&mut self) -> Result<(), String> {
         let recovered = self.recover()?;
-        let keys = self.model.keys();
-        if recovered.conversations != keys.len() {
-            return Err(format!("{} conversations, expected {}", recovered.conversations, keys.len()));
+        let expected = self.model.conversations();
+        if recovered.conversations != expected {
+            return Err(format!("{} conversations, expected {expected}", recovered.conversations));
         }
         for key in &self.keys {
             let loaded = life::load(&recovered.archive, key, self.now_ns);

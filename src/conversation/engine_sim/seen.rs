@@ -25,10 +25,15 @@ pub(super) struct Seen {
     pub(super) old_ids_reused: u64,
     /// Pages that did not begin with the first message.
     pub(super) retained: u64,
+    /// Sends of who was muted, and groups that ended.
+    pub(super) muted: u64,
+    pub(super) dismissed: u64,
+    /// Sends of who was blocked.
+    pub(super) blocked: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [&mut u64; 20] {
+    fn counts(&mut self) -> [&mut u64; 23] {
         [
             &mut self.crashes,
             &mut self.records,
@@ -48,6 +53,9 @@ impl Seen {
             &mut self.old_retries,
             &mut self.old_ids_reused,
             &mut self.retained,
+            &mut self.muted,
+            &mut self.dismissed,
+            &mut self.blocked,
             &mut self.forced_rotations,
             &mut self.reloaded,
         ]

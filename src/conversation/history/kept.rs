@@ -20,6 +20,14 @@ impl History {
         }
     }
 
+    /// Nothing is kept any more: what is in memory of texts is overwritten. Ids and times stay, as of what retention
+    /// took.
+    pub(crate) fn keep_nothing(&mut self) {
+        let newest = self.newest_message();
+        (self.newest_old() + 1..=newest).for_each(|msg_index| self.erase(msg_index));
+        self.keep_from(newest.saturating_add(1));
+    }
+
     /// Applies the rules of retention at `now_ns` to the messages up to `newest`. Says which messages
     /// it has to see first; those in `old` it sees.
     pub(crate) fn retain(

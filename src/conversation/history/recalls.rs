@@ -82,7 +82,8 @@ impl History {
         }
     }
 
-    fn erase(&mut self, msg_index: u32) {
+    /// Overwrites the texts of a message.
+    pub(super) fn erase(&mut self, msg_index: u32) {
         // What is not in memory has no text to overwrite.
         let Some(row) = self.row_mut(msg_index) else { return };
         if row.is_erased() {

@@ -27,6 +27,8 @@ struct Talk {
     people: BTreeSet<&'static str>,
     /// First message that each may read.
     readable_from: BTreeMap<&'static str, u32>,
+    /// A group of which only the id is left.
+    has_ended: bool,
 }
 
 /// What a list has to show of a conversation: indices, read cursor, unread, newest text.
@@ -48,6 +50,8 @@ impl Talk {
 #[derive(Default)]
 struct World {
     talks: BTreeMap<ConversationKey, Talk>,
+    /// Who blocks whom.
+    blocks: BTreeSet<(&'static str, &'static str)>,
     sent: u32,
 }
 
@@ -58,8 +62,15 @@ impl World {
     }
 
     async fn step(&mut self, life: &Life, random: &mut StdRng) {
-        match random.random_range(0..10) {
-            0..5 => self.send(life, random).await,
+        match random.random_range(0..20) {
+            0..9 => self.send(life, random).await,
+            9 => self.relate(life, random).await,
+            _ => self.step_of_one(life, random).await,
+        }
+    }
+
+    async fn step_of_one(&mut self, life: &Life, random: &mut StdRng) {
+        match random.random_range(5..10) {
             5 => self.recall(life, random).await,
             6..8 => self.ack(life, random).await,
             _ => self.change_group(life, random).await,
@@ -78,6 +89,13 @@ impl World {
         {
             return;
         }
+        if let Address::User(other) = &at
+            && self.blocks.iter().any(|(who, whom)| *who == other.as_str() && *whom == from)
+        {
+            let refused = life.conversations().send(&user(from), &at, draft("blocked", "")).await;
+            assert!(matches!(refused, Err(Rejection::Forbidden(_))), "{from} to {other}: {refused:?}");
+            return;
+        }
         self.sent += 1;
         let text = format!("text {}", self.sent);
         let receipt = life.send(from, &at, &text).await;
@@ -91,6 +109,21 @@ impl World {
         talk.cursors.insert(from, receipt.msg_index);
         talk.newest_ns = receipt.timestamp_ns;
         assert_eq!(receipt.msg_index as usize, talk.messages.len());
+    }
+
+    async fn relate(&mut self, life: &Life, random: &mut StdRng) {
+        let (who, whom) = (*USERS.choose(random).unwrap(), *USERS.choose(random).unwrap());
+        if who == whom {
+            return;
+        }
+        let conversations = life.conversations();
+        if random.random_bool(0.6) {
+            conversations.block(&user(who), &user(whom)).await.unwrap();
+            self.blocks.insert((who, whom));
+        } else {
+            conversations.unblock(&user(who), &user(whom)).await.unwrap();
+            self.blocks.remove(&(who, whom));
+        }
     }
 
     fn any(&self, random: &mut StdRng) -> Option<ConversationKey> {
@@ -143,6 +176,12 @@ impl World {
             return;
         };
         let conversations = life.conversations();
+        if talk.has_ended || random.random_range(0..20) == 0 {
+            let ended = conversations.dismiss_group(&admin, &group_id(name)).await;
+            assert_eq!(ended, if talk.has_ended { Err(Rejection::NoSuchGroup) } else { Ok(()) });
+            (talk.people, talk.has_ended) = (BTreeSet::new(), true);
+            return;
+        }
         if talk.people.remove(who) {
             match random.random_bool(0.5) {
                 true => conversations.kick_members(&admin, &group_id(name), vec![user(who)]).await.unwrap(),
@@ -196,7 +235,16 @@ async fn check(life: &Life, world: &World, random: &mut StdRng, seed: u64) {
     for who in USERS {
         let (listed, _) = list(life, who, random.random_range(1..9)).await;
         assert_eq!(listed, world.of(who), "{who}, seed {seed}");
+        let page = life.conversations().groups(&user(who), "", 10).await.unwrap();
+        let groups: Vec<_> = page.groups.into_iter().map(|info| ConversationKey::Group(info.group)).collect();
+        let is_group = |key: &&ConversationKey| matches!(key, ConversationKey::Group(_));
+        let expected: Vec<_> = listed.keys().filter(is_group).cloned().collect();
+        assert_eq!(groups, expected, "{who}, seed {seed}");
+        let blocked = life.conversations().blocks(&user(who), "", 10).await.unwrap().users;
+        let expected = world.blocks.iter().filter(|(by, _)| *by == who).map(|(_, whom)| user(whom));
+        assert_eq!(blocked, expected.collect::<Vec<_>>(), "{who} blocks, seed {seed}");
     }
+    assert_eq!(life.conversations().count(), world.talks.len(), "a block makes no conversation, seed {seed}");
 }
 
 /// Seeds; `CHINWAG_LIST_SEED` replays one, `CHINWAG_LIST_SEEDS` takes more.

@@ -16,7 +16,7 @@ use super::*;
 use crate::config::SyncMode;
 use crate::data_dir::DataDir;
 use crate::disk::{Disk, Simulated};
-use crate::message::{MessageView, Page};
+use crate::message::{GroupId, MessageView, Page};
 use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
 use crate::wal;

@@ -4,6 +4,7 @@
 //! business of [`group`].
 
 use super::{Inconsistent, State};
+use crate::conversation::blocks;
 use crate::conversation::group;
 use crate::conversation::history::Stored;
 use crate::conversation::participants::Participant;
@@ -20,6 +21,7 @@ impl State {
             Record::Recall(recall) => self.apply_recall(recall)?,
             Record::Ack(ack) => self.apply_ack(ack)?,
             Record::Group(change) => group::apply(self, change)?,
+            Record::Relation(change) => blocks::apply(self, change)?,
         }
         self.applied_lsn = lsn;
         self.hash = hash;

@@ -30,6 +30,8 @@ impl State {
             Retry::Of(receipt) => return Ok(Decision::Already(receipt)),
             Retry::Needs(missing) => return Ok(Decision::Needs(missing)),
         }
+        // Behind the retry: what was stored before is answered as it was then.
+        self.refuse_silenced(sender, timestamp_ns)?;
         let msg_index = self.history.newest_message().checked_add(1).ok_or_else(conversation_full)?;
         let record = Record::Send(SendV1 {
             key: KeyV1::of(key),

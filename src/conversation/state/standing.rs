@@ -8,9 +8,10 @@ use crate::message::{ConversationKey, Rejection, UserId};
 
 impl State {
     /// Where the conversation stands for `user`, with everything that was appended; `None` when they
-    /// are not in it or nothing has happened.
+    /// are not in it or nothing has happened but that others block them.
     pub(crate) fn standing_of(&self, user: &UserId) -> Option<Standing> {
-        if !self.has_begun() || !self.has(user) {
+        let blocks = self.blocks.by(&self.key, user);
+        if !self.has(user) || !self.has_begun() && !blocks {
             return None;
         }
         let read_cursor = self.participants.of(user).map_or(0, |row| row.read_cursor);
@@ -22,6 +23,7 @@ impl State {
             read_cursor,
             unread: self.unread_behind(read_cursor),
             timestamp_ns: self.newest_message_ns().unwrap_or(joined_ns),
+            blocks,
         })
     }
 
@@ -49,6 +51,8 @@ impl State {
         self.admit(user)?;
         let cursor_of = |user: &UserId| self.participants.of(user).map_or(0, |row| row.read_cursor);
         Ok(match &*self.key {
+            // As of one that is not there: who is blocked does not learn it here.
+            ConversationKey::Direct(..) if !self.has_begun() => Vec::new(),
             ConversationKey::Direct(first, second) if first == second => {
                 vec![(first.clone(), cursor_of(first))]
             }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 const DIRECTORY: &str = "src/http/proto";
-const FILES: [&str; 2] = ["im_chat.proto", "im_group.proto"];
+const FILES: [&str; 3] = ["im_chat.proto", "im_group.proto", "im_relation.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={DIRECTORY}");

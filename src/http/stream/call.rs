@@ -229,13 +229,27 @@ mod tests {
             ("im.chat/pull", Verb::Pull),
             ("group.create", Verb::GroupCreate),
             ("im.group/leave", Verb::GroupLeave),
+            ("group.set_duty", Verb::GroupSetDuty),
+            ("relation.block", Verb::RelationBlock),
+            ("im.relation/blocks", Verb::RelationBlocks),
             ("resume", Verb::Resume),
             ("se\\u006ed", Verb::Send),
         ] {
             let call = read_text(&format!(r#"{{"id":1,"method":"{method}"}}"#)).expect("a call");
             assert_eq!(call.verb, verb, "{method}");
         }
-        for method in ["", "stream", "im.chat/stream", "create", "group.send", "/im.chat/send", "Send"] {
+        for method in [
+            "",
+            "stream",
+            "im.chat/stream",
+            "create",
+            "block",
+            "group.send",
+            "group.block",
+            "relation.",
+            "/im.chat/send",
+            "Send",
+        ] {
             let refused = read_text(&format!(r#"{{"id":1,"method":"{method}"}}"#)).err().expect("a refusal");
             assert_eq!(
                 refused, r#"{"id":1,"error":{"code":10001,"msg":"method names no verb"}}"#,

@@ -38,11 +38,14 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
         }
         Content::Group { action, user, by, .. } => {
             begin(out, "group", at);
-            text_field(out, b"{\"action\":", action_name(*action));
+            text_field(out, b"{\"action\":", action_name(action));
             text_field(out, b",\"user\":", user.as_str());
             text_field(out, b",\"by\":", by.as_str());
+            action_fields(out, action);
             out.extend_from_slice(b"}}");
         }
+        // Not given to sessions.
+        Content::Block { .. } => {}
         Content::Signal { user, kind, data } => {
             begin(out, "signal", at);
             text_field(out, b"{\"user\":", user.as_str());
@@ -54,12 +57,30 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
     }
 }
 
-fn action_name(action: GroupAction) -> &'static str {
+fn action_name(action: &GroupAction) -> &'static str {
     match action {
         GroupAction::Create => "create",
         GroupAction::Add => "add",
         GroupAction::Kick => "kick",
         GroupAction::Leave => "leave",
+        GroupAction::Duty(_) => "duty",
+        GroupAction::Rename(_) => "rename",
+        GroupAction::Mute { .. } => "mute",
+        GroupAction::Dismiss => "dismiss",
+    }
+}
+
+/// What an action has beside whom it is about.
+fn action_fields(out: &mut Vec<u8>, action: &GroupAction) {
+    match action {
+        GroupAction::Duty(duty) => field(out, b",\"duty\":", *duty as u32),
+        GroupAction::Rename(name) => text_field(out, b",\"name\":", name),
+        GroupAction::Mute { until_s } => field(out, b",\"until\":", *until_s),
+        GroupAction::Create
+        | GroupAction::Add
+        | GroupAction::Kick
+        | GroupAction::Leave
+        | GroupAction::Dismiss => {}
     }
 }
 
@@ -147,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::live::Newest;
-    use crate::message::{ConversationKey, GroupId, OwnedMessage};
+    use crate::message::{ConversationKey, Duty, GroupId, OwnedMessage};
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).expect("an id")
@@ -208,6 +229,22 @@ mod tests {
             seen_by("alice", group(), signal),
             r#"{"type":"signal","target":"g","target_type":"group","content":{"user":"bob","kind":"typing","data":{"on":true}}}"#
         );
+        let changed = |action| {
+            seen_by(
+                "alice",
+                group(),
+                Content::Group { action, user: user("bob"), by: user("alice"), newest_message_ns: 1 },
+            )
+        };
+        for (action, shown) in [
+            (GroupAction::Duty(Duty::Admin), r#""duty","user":"bob","by":"alice","duty":3"#),
+            (GroupAction::Rename("a \"b\"".into()), r#""rename","user":"bob","by":"alice","name":"a \"b\"""#),
+            (GroupAction::Mute { until_s: 9 }, r#""mute","user":"bob","by":"alice","until":9"#),
+            (GroupAction::Dismiss, r#""dismiss","user":"bob","by":"alice""#),
+        ] {
+            let start = r#"{"type":"group","target":"g","target_type":"group","content":{"action":"#;
+            assert_eq!(changed(action), format!("{start}{shown}}}}}"));
+        }
         let kick = Content::Group {
             action: GroupAction::Kick,
             user: user("bob"),

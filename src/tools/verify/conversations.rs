@@ -52,7 +52,7 @@ struct CheckedConversations {
 
 impl CheckedConversations {
     fn count(&mut self, key: &ConversationKey, state: &State) {
-        self.totals.conversations += 1;
+        self.totals.conversations += u64::from(state.has_begun());
         self.totals.messages += u64::from(state.history.newest_message());
         self.totals.recalls += u64::from(state.history.newest_recall());
         self.totals.state_hash.add(key, state.hash);

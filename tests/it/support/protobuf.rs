@@ -107,3 +107,59 @@ pub(crate) struct AcksResp {
     #[prost(btree_map = "string, uint32", tag = "1")]
     pub(crate) acks: BTreeMap<String, u32>,
 }
+
+/// The request of a change of one member: a duty, or until when; of rename with the name in the second place.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GroupChangeReq {
+    #[prost(string, tag = "1")]
+    pub(crate) group_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) user_id: String,
+    #[prost(uint32, tag = "3")]
+    pub(crate) number: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ListReq {
+    #[prost(string, tag = "1")]
+    pub(crate) cursor: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) count: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GroupListResp {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) groups: Vec<GroupInfoResp>,
+    #[prost(string, tag = "2")]
+    pub(crate) cursor: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GroupInfoResp {
+    #[prost(string, tag = "1")]
+    pub(crate) group_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(uint32, tag = "3")]
+    pub(crate) created: u32,
+    #[prost(uint32, tag = "4")]
+    pub(crate) members_count: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) duty: u32,
+}
+
+/// The request of block and of unblock.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct BlockReq {
+    #[prost(string, tag = "1")]
+    pub(crate) user_id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct BlocksResp {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) user_ids: Vec<String>,
+    #[prost(string, tag = "2")]
+    pub(crate) cursor: String,
+}
