@@ -185,6 +185,12 @@ pub struct Metrics {
     checkpoints_failed: Counter,
 }
 
+/// Everything that a request can have asked for.
+#[cfg(test)]
+pub(crate) fn verbs() -> impl Iterator<Item = Verb> {
+    VERBS.iter().map(|(verb, _)| *verb)
+}
+
 impl Metrics {
     /// Every metric at zero.
     pub fn new(sync: SyncMode) -> Self {

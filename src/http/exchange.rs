@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, Version, header};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 
 use super::cors;
 use super::credentials::LastCaller;
 use super::edge::Edge;
 use super::encoding::{self, BodyEncoding, ReplyEncoding};
 use super::failure::Failure;
+use super::proto::OPENAPI;
 use super::response::{Answer, Body};
 use super::routes;
 use super::stream;
@@ -55,7 +56,7 @@ pub(super) fn answer(
             Asked::Call(Ok(call), body) => connection.call(verb, &call, body).await,
             Asked::Call(Err(failure), body) => Box::pin(connection.refuse(failure, body)).await,
             Asked::Stream(request) => Box::pin(connection.stream(*request)).await,
-            Asked::Leave(answer) => *answer,
+            Asked::Known(answer) => *answer,
         };
         if let Some(page) = page {
             page.may_read(&mut answer.response);
@@ -70,14 +71,19 @@ enum Asked {
     /// A verb with these fields in its body, if the head allows it.
     Call(Result<Call, Failure>, Incoming),
     Stream(Box<Request<Incoming>>),
-    /// Whether a page may call: this answers it.
-    Leave(Box<Answer>),
+    /// What is known without asking anybody.
+    Known(Box<Answer>),
 }
 
 impl Asked {
     fn of(connection: &Connection, verb: Verb, by_page: bool, request: Request<Incoming>) -> Self {
         if by_page && let Some(answer) = cors::preflight(verb, &request) {
-            return Self::Leave(Box::new(answer));
+            return Self::Known(Box::new(answer));
+        }
+        if verb == Verb::OpenApi
+            && let Some(answer) = document(&request)
+        {
+            return Self::Known(Box::new(answer));
         }
         if verb == Verb::Stream {
             return Self::Stream(Box::new(request));
@@ -87,11 +93,23 @@ impl Asked {
     }
 }
 
+/// The document that describes the API, for everybody; `None` where the request for it is not as it should be.
+fn document(request: &Request<Incoming>) -> Option<Answer> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
+    let may = reads && check_host(request.version(), request.headers()).is_ok();
+    may.then(|| Answer::text(StatusCode::OK, "application/json", OPENAPI))
+}
+
 /// Everything that can be decided without the body, the cheapest first.
 fn admit(connection: &Connection, verb: Verb, head: &Parts) -> Result<Call, Failure> {
     let edge = &connection.edge;
     check_host(head.version, &head.headers)?;
     check_route(verb, &head.method)?;
+    if verb == Verb::OpenApi {
+        return Err(Failure::Rejected(Rejection::Invalid(
+            "a request for the document has no body".to_owned(),
+        )));
+    }
     if edge.drain.has_begun() {
         return Err(Failure::Rejected(Rejection::Draining));
     }

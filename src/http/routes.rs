@@ -20,13 +20,16 @@ pub(super) fn verb(path: &str) -> Verb {
     if let Some(name) = path.strip_prefix("/im.relation/") {
         return relation_verb(name);
     }
+    if path == "/openapi.json" {
+        return Verb::OpenApi;
+    }
     path.strip_prefix("/im.group/").map_or(Verb::Unknown, group_verb)
 }
 
 /// The method that a verb is called with.
 pub(super) fn method(verb: Verb) -> &'static str {
     match verb {
-        Verb::Stream => "GET",
+        Verb::Stream | Verb::OpenApi => "GET",
         _ => "POST",
     }
 }
@@ -136,15 +139,49 @@ async fn dispatch_rare(
         Verb::GroupDismiss => group::dismiss(conversations, caller, decode(encoding, body)?).await,
         Verb::GroupList => group::list(conversations, user, decode(encoding, body)?).await,
         Verb::RelationBlock => relation::block(conversations, user, decode(encoding, body)?).await,
-        Verb::RelationUnblock => {
-            relation::unblock(conversations, user, decode(encoding, body)?).await
-        }
+        Verb::RelationUnblock => relation::unblock(conversations, user, decode(encoding, body)?).await,
         Verb::RelationBlocks => relation::blocks(conversations, user, decode(encoding, body)?).await,
-        // Made by `dispatch`.
-        Verb::Send | Verb::Recall | Verb::Ack | Verb::Pull
-        // Refused, or taken by the streams, before its body was read.
-        | Verb::Stream | Verb::Resume | Verb::Unknown => {
-            Err(Rejection::Invalid("there is nothing at this path".to_owned()))
+        // The first four are made by `dispatch`; the others were refused, or answered, before a body was read.
+        Verb::Send
+        | Verb::Recall
+        | Verb::Ack
+        | Verb::Pull
+        | Verb::Stream
+        | Verb::Resume
+        | Verb::OpenApi
+        | Verb::Unknown => Err(Rejection::Invalid("there is nothing at this path".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::proto::OPENAPI;
+
+    #[test]
+    fn the_openapi_document_has_every_path_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+        assert_eq!(document["openapi"], "3.1.0");
+        let paths = document["paths"].as_object().expect("paths");
+        let mut described = BTreeSet::new();
+        for (path, item) in paths {
+            let verb = verb(path);
+            assert_ne!(verb, Verb::Unknown, "{path}");
+            assert!(item.get(method(verb).to_ascii_lowercase()).is_some(), "{path}");
+            described.insert(format!("{verb:?}"));
         }
+        let all = crate::telemetry::verbs().filter(|verb| !matches!(verb, Verb::Resume | Verb::Unknown));
+        assert_eq!(described, all.map(|verb| format!("{verb:?}")).collect());
+    }
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+        let references = OPENAPI.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next());
+        let missing: Vec<_> = references.filter(|pointer| document.pointer(pointer).is_none()).collect();
+        assert_eq!(missing, [""; 0]);
+        assert!(OPENAPI.contains("at most 64 bytes; makes a retry safe"), "the comments are in it");
     }
 }

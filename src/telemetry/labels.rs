@@ -57,11 +57,13 @@ pub enum Verb {
     RelationUnblock,
     /// `/im.relation/blocks`
     RelationBlocks,
+    /// `/openapi.json`
+    OpenApi,
     /// Anything else.
     Unknown,
 }
 
-pub(super) const VERBS: [(Verb, &str); 26] = [
+pub(super) const VERBS: [(Verb, &str); 27] = [
     (Verb::Send, "send"),
     (Verb::Recall, "recall"),
     (Verb::Ack, "ack"),
@@ -87,6 +89,7 @@ pub(super) const VERBS: [(Verb, &str); 26] = [
     (Verb::RelationBlock, "relation_block"),
     (Verb::RelationUnblock, "relation_unblock"),
     (Verb::RelationBlocks, "relation_blocks"),
+    (Verb::OpenApi, "openapi"),
     (Verb::Unknown, "unknown"),
 ];
 

@@ -15,6 +15,7 @@ mod checkpoints;
 mod clients;
 mod cors;
 mod damage;
+mod describing;
 mod draining;
 mod errors;
 mod full_disk;

@@ -7,3 +7,6 @@
 #![allow(dead_code, reason = "every message of the API is there; some have the fields of another one")]
 
 include!(concat!(env!("OUT_DIR"), "/im.rs"));
+
+/// The API as an OpenAPI document, in JSON.
+pub(super) const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
