@@ -1,4 +1,4 @@
-//! The life of a connection: HTTP/1.1 until the client, a time-out or the drain ends it.
+//! The life of a connection: HTTP until the client, a time-out or the drain ends it.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 
 use super::Options;
 use super::drain::Drain;
+use super::exchange::Connection;
+use super::http2;
+use super::opening::{self, Speaks};
 use super::response::Body;
 use super::wire::Wire;
 use crate::config::limits::{CONNECTION_BUFFER_BYTES_MAX, HEADER_BYTES_MAX};
@@ -22,6 +25,7 @@ use crate::config::limits::{CONNECTION_BUFFER_BYTES_MAX, HEADER_BYTES_MAX};
 /// How every connection of a listener is spoken to.
 pub(super) struct Protocol {
     http: http1::Builder,
+    http2: http2::Protocol,
     options: Options,
     drain: Drain,
 }
@@ -37,18 +41,38 @@ impl Protocol {
             .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
             // Whoever closes the sending side after a request still wants the answer.
             .half_close(true);
-        Self { http, options, drain }
+        let http2 = http2::Protocol::new(&options);
+        Self { http, http2, options, drain }
+    }
+
+    /// Waits for the first words of a connection, for as long as for a head. Nothing if none come, or the drain does.
+    pub(super) async fn opening(&self, stream: &TcpStream) -> Option<Speaks> {
+        let first_words = tokio::time::timeout(self.options.header_timeout, opening::first_words(stream));
+        tokio::select! {
+            biased;
+            told = first_words => if let Ok(told) = told { return told.ok() },
+            () = self.drain.begins() => {}
+        }
+        opening::take_words(stream);
+        None
+    }
+
+    /// The socket of a connection. `has_unread` is set by its service when it leaves a body unread.
+    pub(super) fn wire(&self, stream: TcpStream, has_unread: Arc<AtomicBool>) -> Wire {
+        Wire::new(stream, self.options.write_timeout, has_unread)
+    }
+
+    /// Answers the requests of an HTTP/2 connection until it is closed.
+    pub(super) async fn run_http2(&self, wire: Wire, connection: Arc<Connection>) {
+        self.http2.run(wire, connection, &self.drain).await;
     }
 
     /// Answers the requests of a connection with `service` until it is closed, or becomes something
     /// else behind the answer of a 101.
-    ///
-    /// `has_unread` is set by the service when it leaves a body unread.
-    pub(super) async fn run<S>(&self, stream: TcpStream, has_unread: Arc<AtomicBool>, service: S)
+    pub(super) async fn run<S>(&self, wire: Wire, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     {
-        let wire = Wire::new(stream, self.options.write_timeout, has_unread);
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service).with_upgrades());
         let mut drain_begins = pin!(self.drain.begins());
         let (mut is_waiting, mut is_told) = (false, false);

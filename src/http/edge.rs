@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -14,9 +14,12 @@ use super::connection::Protocol;
 use super::credentials::LastCaller;
 use super::drain::Drain;
 use super::exchange::{self, Connection};
+use super::http2;
 use super::listener;
+use super::opening::Speaks;
 use super::rate::Limiter;
 use super::stream;
+use super::wire::Wire;
 use crate::auth::Verifier;
 use crate::conversation::Conversations;
 use crate::telemetry::Metrics;
@@ -29,6 +32,7 @@ pub struct Edge {
     pub(super) limiter: Option<Limiter>,
     pub(super) bodies: body::Reader,
     pub(super) streams: stream::Streams,
+    pub(super) http2: http2::Room,
     pub(super) drain: Drain,
 }
 
@@ -54,6 +58,7 @@ impl Edge {
             limiter: options.rate.map(Limiter::new),
             bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
             streams: stream::Streams::new(&options),
+            http2: http2::Room::new(),
             drain: drain.clone(),
         });
         let connections = options.connections;
@@ -62,24 +67,50 @@ impl Edge {
             let (edge, protocol) = (edge.clone(), protocol.clone());
             tokio::spawn(async move {
                 let _open = OpenConnection::count(&edge.metrics);
-                let has_unread = Arc::new(AtomicBool::new(false));
-                let connection = Arc::new(Connection {
-                    edge: edge.clone(),
-                    last_caller: LastCaller::default(),
-                    has_unread: has_unread.clone(),
-                    becomes: Mutex::new(None),
-                });
-                let answering = connection.clone();
-                let service = service_fn(move |request| exchange::answer(answering.clone(), request));
-                protocol.run(stream, has_unread, service).await;
-                let becomes = connection.becomes.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(pending) = becomes {
-                    drop(connection);
-                    stream::run(pending).await;
+                match protocol.opening(&stream).await {
+                    Some(Speaks::Http1) => edge.serve_http1(&protocol, stream).await,
+                    Some(Speaks::Http2) => Box::pin(edge.serve_http2(&protocol, stream)).await,
+                    None => {}
                 }
                 drop(permit);
             });
         }))
+    }
+
+    async fn serve_http1(self: &Arc<Self>, protocol: &Protocol, stream: TcpStream) {
+        let (connection, wire) = self.connection(protocol, stream, false);
+        let answering = connection.clone();
+        let service = service_fn(move |request| exchange::answer(answering.clone(), request));
+        protocol.run(wire, service).await;
+        let becomes = connection.becomes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pending) = becomes {
+            drop(connection);
+            stream::run(pending).await;
+        }
+    }
+
+    async fn serve_http2(self: &Arc<Self>, protocol: &Protocol, stream: TcpStream) {
+        let (connection, wire) = self.connection(protocol, stream, true);
+        protocol.run_http2(wire, connection).await;
+    }
+
+    /// What the requests of a connection share, and its socket.
+    fn connection(
+        self: &Arc<Self>,
+        protocol: &Protocol,
+        stream: TcpStream,
+        is_http2: bool,
+    ) -> (Arc<Connection>, Wire) {
+        let has_unread = Arc::new(AtomicBool::new(false));
+        let wire = protocol.wire(stream, has_unread.clone());
+        let connection = Connection {
+            edge: self.clone(),
+            last_caller: LastCaller::default(),
+            has_unread,
+            is_http2,
+            becomes: Mutex::new(None),
+        };
+        (Arc::new(connection), wire)
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) last_caller: LastCaller,
     /// Set when the connection ends with a body unread: tells the wire to linger.
     pub(super) has_unread: Arc<AtomicBool>,
+    /// Whether other requests may be in flight beside each: then small bodies and large answers have a limit too.
+    pub(super) is_http2: bool,
     /// The WebSocket that this connection becomes behind its last answer.
     pub(super) becomes: Mutex<Option<stream::Pending>>,
 }
@@ -60,6 +62,7 @@ pub(super) fn answer(
             Asked::Call(Err(failure), body) => Box::pin(connection.refuse(failure, body)).await,
             Asked::Stream(request) => Box::pin(connection.stream(*request)).await,
         };
+        let answer = if connection.is_http2 { connection.edge.http2.hold(answer) } else { answer };
         connection.edge.metrics.request(verb, answer.code, started.elapsed());
         Ok(answer.response)
     }
@@ -93,8 +96,14 @@ fn admit(connection: &Connection, verb: Verb, head: &Parts) -> Result<Call, Fail
 pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
+        (Some(host), None) if version == Version::HTTP_2 && host.as_bytes().contains(&b'@') => {
+            Err(Failure::Ambiguous("the host must be without a user"))
+        }
         (Some(_), None) => Ok(()),
         (None, _) if version < Version::HTTP_11 => Ok(()),
+        _ if version == Version::HTTP_2 => Err(Failure::Ambiguous(
+            "a request must name exactly one host: in :authority, or in Host, or the same in both",
+        )),
         _ => Err(Failure::Ambiguous("a request must have exactly one Host header")),
     }
 }
@@ -124,7 +133,13 @@ impl Connection {
     }
 
     async fn call(&self, verb: Verb, call: &Call, body: Incoming) -> Answer {
-        let body = match self.edge.bodies.read(body).await {
+        let bodies = &self.edge.bodies;
+        let body = if self.is_http2 {
+            Box::pin(bodies.read_beside_others(body)).await
+        } else {
+            bodies.read(body).await
+        };
+        let body = match body {
             Ok(body) => body,
             Err(failure) => return self.abandon(failure),
         };
@@ -141,14 +156,18 @@ impl Connection {
     }
 
     /// A small body is read all the same, so that the requests behind it are answered too.
-    async fn refuse(&self, failure: Failure, body: Incoming) -> Answer {
+    async fn refuse(&self, failure: Failure, mut body: Incoming) -> Answer {
+        if self.is_http2 {
+            self.edge.bodies.skim(&mut body).await;
+            return self.abandon(failure);
+        }
         if failure.is_final() || !self.edge.bodies.discard(body).await {
             return self.abandon(failure);
         }
         Answer::failure(failure)
     }
 
-    /// The last answer of the connection: what follows on it cannot be told from the unread body.
+    /// The last answer of the connection, or of its stream: what follows on it cannot be told from the unread body.
     fn abandon(&self, failure: Failure) -> Answer {
         self.has_unread.store(true, Ordering::Relaxed);
         Answer::failure(failure).closing()

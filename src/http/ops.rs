@@ -78,7 +78,7 @@ pub fn serve(
             let has_unread = Arc::new(AtomicBool::new(false));
             let unread = has_unread.clone();
             let service = service_fn(move |request| answer(ops.clone(), unread.clone(), request));
-            protocol.run(stream, has_unread, service).await;
+            protocol.run(protocol.wire(stream, has_unread), service).await;
             drop(permit);
         });
     }))

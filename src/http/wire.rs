@@ -14,9 +14,9 @@ use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutWriter;
 
 /// How long an unread body is taken in behind the last answer: a round trip on a bad line.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes of it that are taken in.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of it taken in at a time.
 const LINGER_READ_BYTES: usize = 4096;
 

@@ -18,6 +18,8 @@ mod errors;
 mod full_disk;
 mod golden;
 mod groups;
+mod http2;
+mod http2_hostile;
 mod identity;
 mod json;
 mod keys;
