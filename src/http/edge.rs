@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::service::service_fn;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,8 @@ use super::listener;
 use super::opening::Speaks;
 use super::rate::Limiter;
 use super::stream;
-use super::wire::Wire;
+use super::tls::Tls;
+use super::wire::{Socket, Wire};
 use crate::auth::Verifier;
 use crate::conversation::Conversations;
 use crate::telemetry::Metrics;
@@ -33,11 +34,12 @@ pub struct Edge {
     pub(super) bodies: body::Reader,
     pub(super) streams: stream::Streams,
     pub(super) http2: http2::Room,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) drain: Drain,
 }
 
 impl Edge {
-    /// Serves the API on `listener` until `draining` becomes true or its sender is gone.
+    /// Serves the API on `listener`, with TLS or without, until `draining` becomes true or its sender is gone.
     ///
     /// The task ends when every connection is closed: idle ones at once, the others after the
     /// request they are in, the slow ones by their time-outs. Whoever cannot wait so long stops
@@ -47,6 +49,7 @@ impl Edge {
         conversations: Conversations,
         verifier: Arc<Verifier>,
         options: Options,
+        tls: Option<Arc<Tls>>,
         metrics: Arc<Metrics>,
         draining: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
@@ -59,6 +62,7 @@ impl Edge {
             bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
             streams: stream::Streams::new(&options),
             http2: http2::Room::new(),
+            tls,
             drain: drain.clone(),
         });
         let connections = options.connections;
@@ -67,9 +71,10 @@ impl Edge {
             let (edge, protocol) = (edge.clone(), protocol.clone());
             tokio::spawn(async move {
                 let _open = OpenConnection::count(&edge.metrics);
-                match protocol.opening(&stream).await {
-                    Some(Speaks::Http1) => edge.serve_http1(&protocol, stream).await,
-                    Some(Speaks::Http2) => Box::pin(edge.serve_http2(&protocol, stream)).await,
+                match protocol.open(stream, edge.tls.as_deref()).await {
+                    Some((socket, Speaks::Http2)) => Box::pin(edge.serve_http2(&protocol, socket)).await,
+                    // Also what is TLS where there is none: its refusal is HTTP's.
+                    Some((socket, Speaks::Http1 | Speaks::Tls)) => edge.serve_http1(&protocol, socket).await,
                     None => {}
                 }
                 drop(permit);
@@ -77,8 +82,8 @@ impl Edge {
         }))
     }
 
-    async fn serve_http1(self: &Arc<Self>, protocol: &Protocol, stream: TcpStream) {
-        let (connection, wire) = self.connection(protocol, stream, false);
+    async fn serve_http1(self: &Arc<Self>, protocol: &Protocol, socket: Socket) {
+        let (connection, wire) = self.connection(protocol, socket, false);
         let answering = connection.clone();
         let service = service_fn(move |request| exchange::answer(answering.clone(), request));
         protocol.run(wire, service).await;
@@ -89,8 +94,8 @@ impl Edge {
         }
     }
 
-    async fn serve_http2(self: &Arc<Self>, protocol: &Protocol, stream: TcpStream) {
-        let (connection, wire) = self.connection(protocol, stream, true);
+    async fn serve_http2(self: &Arc<Self>, protocol: &Protocol, socket: Socket) {
+        let (connection, wire) = self.connection(protocol, socket, true);
         protocol.run_http2(wire, connection).await;
     }
 
@@ -98,11 +103,11 @@ impl Edge {
     fn connection(
         self: &Arc<Self>,
         protocol: &Protocol,
-        stream: TcpStream,
+        socket: Socket,
         is_http2: bool,
     ) -> (Arc<Connection>, Wire) {
         let has_unread = Arc::new(AtomicBool::new(false));
-        let wire = protocol.wire(stream, has_unread.clone());
+        let wire = protocol.wire(socket, has_unread.clone());
         let connection = Connection {
             edge: self.clone(),
             last_caller: LastCaller::default(),

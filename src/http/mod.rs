@@ -41,6 +41,7 @@ mod stream;
 mod sync;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod value;
 mod wire;
 
@@ -51,6 +52,7 @@ use crate::config;
 
 pub use edge::Edge;
 pub use ops::{Readiness, ReadinessProbe};
+pub use tls::Tls;
 
 /// How the edge treats its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

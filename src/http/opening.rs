@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 /// How every HTTP/2 connection begins, and nothing else: the method is reserved for it (RFC 9113, 3.4 and 11.1).
 const HTTP2: &[u8; 4] = b"PRI ";
 
+/// How every TLS connection begins: the type of a record with a handshake, which no HTTP begins with (RFC 8446, 5.1).
+const TLS: u8 = 22;
+
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaks {
@@ -19,6 +22,8 @@ pub(super) enum Speaks {
     Http1,
     /// HTTP/2, which the client knows the server to understand ("prior knowledge").
     Http2,
+    /// TLS, and something else inside it.
+    Tls,
 }
 
 /// Waits until the first bytes say what a connection speaks. Whoever sends none is waited for without end.
@@ -48,6 +53,7 @@ fn look(stream: &TcpStream, is_all: bool) -> io::Result<Speaks> {
 /// What begins like this; nothing if it takes more bytes to tell and there may be more.
 fn judge(begin: &[u8], is_all: bool) -> Option<Speaks> {
     match begin {
+        [TLS, ..] => Some(Speaks::Tls),
         begin if begin == HTTP2 => Some(Speaks::Http2),
         begin if !begin.is_empty() && HTTP2.starts_with(begin) && !is_all => None,
         _ => Some(Speaks::Http1),
@@ -68,6 +74,7 @@ mod tests {
             (b"PO", false, Some(Speaks::Http1)),
             (b"PRIX", false, Some(Speaks::Http1)),
             (b"G", false, Some(Speaks::Http1)),
+            (b"\x16", false, Some(Speaks::Tls)),
             (b"", true, Some(Speaks::Http1)),
             (b"", false, Some(Speaks::Http1)),
         ] {

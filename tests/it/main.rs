@@ -45,6 +45,7 @@ mod streaming_many;
 mod streaming_resume;
 mod streaming_slow;
 mod syncing;
+mod tls;
 mod tools;
 mod validation;
 mod waiting;
