@@ -106,7 +106,8 @@ impl Edge {
         socket: Socket,
         is_http2: bool,
     ) -> (Arc<Connection>, Wire) {
-        let has_unread = Arc::new(AtomicBool::new(false));
+        // HTTP/2 says why it ends a connection while the client may still be sending.
+        let has_unread = Arc::new(AtomicBool::new(is_http2));
         let wire = protocol.wire(socket, has_unread.clone());
         let connection = Connection {
             edge: self.clone(),

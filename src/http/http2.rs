@@ -15,11 +15,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, UPGRADE};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
@@ -29,7 +29,8 @@ use super::Options;
 use super::drain::Drain;
 use super::exchange::{self, Connection};
 use super::failure::Failure;
-use super::response::Answer;
+use super::pieces::Pieces;
+use super::response::{Answer, Body};
 use super::routes;
 use super::stream::Alarm;
 use super::wire::Wire;
@@ -254,6 +255,7 @@ fn answer(
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Framed>, Infallible>> + Send + use<> {
     let (turn, may) = Turn::take(open, &connection.edge.http2);
+    let is_head = request.method() == Method::HEAD;
     let asked = if may {
         name_host(&mut request);
         Ok(exchange::answer(connection, request))
@@ -268,8 +270,16 @@ fn answer(
         // A connection of HTTP/2 goes on, and cannot become another (RFC 9113, 8.2.2).
         response.headers_mut().remove(CONNECTION);
         response.headers_mut().remove(UPGRADE);
-        Ok(Framed::response(response, turn))
+        Ok(Framed::response(if is_head { without_body(response) } else { response }, turn))
     }
+}
+
+/// The answer of a HEAD, of which the library would send the body too.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(bytes) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    response.map(|_| Body::Left(Pieces::default()))
 }
 
 fn overloaded(connection: &Connection, request: &Request<Incoming>) -> Answer {
@@ -326,4 +336,46 @@ async fn until_stalled(stream: impl Future<Output = ()>, write_timeout: Duration
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::StatusCode;
+
+    use super::*;
+
+    fn room(turns: usize, chunks: usize) -> Room {
+        Room { turns: Arc::new(Semaphore::new(turns)), answers: Arc::new(Semaphore::new(chunks)) }
+    }
+
+    #[test]
+    fn a_connection_has_one_request_always_and_more_while_the_node_has_room() {
+        let room = room(1, 0);
+        let (one, other) = (Arc::new(Open::default()), Arc::new(Open::default()));
+        let (first, may_first) = Turn::take(&one, &room);
+        let (second, may_second) = Turn::take(&one, &room);
+        let (third, may_third) = Turn::take(&one, &room);
+        let (_others, may_others) = Turn::take(&other, &room);
+        assert_eq!([may_first, may_second, may_third, may_others], [true, true, false, true]);
+        drop((second, third));
+        let (fourth, may_fourth) = Turn::take(&one, &room);
+        assert!(may_fourth, "the second has gone");
+        assert_eq!(one.idle_since(), None);
+        let before = Instant::now();
+        drop((first, fourth));
+        assert!(one.idle_since().is_some_and(|since| since >= before), "idle since the last one went");
+    }
+
+    #[test]
+    fn a_large_answer_is_held_within_the_room_and_a_small_one_takes_none() {
+        let room = room(0, 2);
+        let answer = |bytes| room.hold(Answer::text(StatusCode::OK, "text/plain", vec![b'x'; bytes]));
+        let held = answer(2 * CHUNK_BYTES);
+        assert_eq!(held.response.status(), 200);
+        assert_eq!(answer(CHUNK_BYTES + 1).response.status(), 503);
+        assert_eq!(answer(CHUNK_BYTES).response.status(), 200);
+        drop(held);
+        assert_eq!(answer(CHUNK_BYTES + 1).response.status(), 200);
+        assert_eq!(answer(2 * CHUNK_BYTES + 1).response.status(), 503, "more than there is at all");
+    }
 }

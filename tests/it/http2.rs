@@ -87,6 +87,10 @@ fn a_refusal_ends_its_stream_and_not_the_connection() {
             let (is, body) = reply(answer).await;
             assert_eq!((is, &body["code"]), (status, &json!(10001)), "{path} {headers:?}: {body}");
         }
+        let head = connection.ask(&alice, "HEAD", SEND, &[], Full::default()).await.expect("an answer");
+        assert_eq!(head.status(), 405);
+        assert_ne!(head.headers()["content-length"], "0", "it says how long the answer would be");
+        assert!(head.into_body().collect().await.expect("no body").to_bytes().is_empty());
         let (status, _) = connection.call(&alice, SEND, &send_to("bob", "still here")).await;
         assert_eq!(status, 200);
     });
