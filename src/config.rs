@@ -52,6 +52,15 @@ impl SyncMode {
     }
 }
 
+/// Where the certificate of the public address is, and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those that vouch for it, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
 /// The settings of `chinwag serve`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serve {
@@ -118,6 +127,8 @@ pub struct Serve {
     pub audience: Option<String>,
     /// What `iss` must be in tokens of those keys; `None`: anything.
     pub issuer: Option<String>,
+    /// What makes the public address HTTPS; `None`: it is plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -253,6 +264,7 @@ fn serve(layers: &Layers) -> Result<Serve, Error> {
         jwks: layers.optional("jwks", value::path)?,
         audience: layers.optional("audience", value::name)?,
         issuer: layers.optional("issuer", value::name)?,
+        tls: tls(layers)?,
         log_level: layers.one("log-level", "info", value::log_level)?,
     })
 }
@@ -266,6 +278,18 @@ fn segment_bytes(layers: &Layers, body_limit_bytes: u64) -> Result<u64, Error> {
     let least = (body_limit_bytes * limits::BODIES_PER_SEGMENT_MIN).max(*limits::SEGMENT_BYTES.start());
     let allowed = least..=*limits::SEGMENT_BYTES.end();
     layers.one("segment-bytes", "64MiB", |text| value::size_bytes(text, &allowed))
+}
+
+/// Both files or none.
+fn tls(layers: &Layers) -> Result<Option<TlsFiles>, Error> {
+    let cert = layers.optional("tls-cert", value::path)?;
+    let key = layers.optional("tls-key", value::path)?;
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Error::new("--tls-key", "has to be there beside --tls-cert")),
+        (None, Some(_)) => Err(Error::new("--tls-cert", "has to be there beside --tls-key")),
+    }
 }
 
 /// One message of the longest kind has to fit, or it would always be left out.

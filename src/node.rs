@@ -22,7 +22,7 @@ use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
 use crate::http::admin::{Admin, BackedUp, Orders};
-use crate::http::{self, Edge, Readiness, ReadinessProbe};
+use crate::http::{self, Edge, Readiness, ReadinessProbe, Tls};
 use crate::message::Rejection;
 use crate::telemetry::Metrics;
 use crate::{tools, wal};
@@ -61,6 +61,9 @@ pub enum Error {
     /// Keys cannot be read or made.
     #[error(transparent)]
     Auth(#[from] auth::Error),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] http::tls::Error),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} (--{flag}): {source}; is something else using it?")]
     Listen {
@@ -93,7 +96,7 @@ impl Error {
             Self::Auth(auth::Error::Io { source, .. }) if source.kind() != ErrorKind::NotFound => {
                 exit::CANNOT_USE
             }
-            Self::Auth(_) => exit::USAGE,
+            Self::Auth(_) | Self::Tls(_) => exit::USAGE,
             Self::Listen { .. } | Self::Process { .. } => exit::OTHER,
         }
     }
@@ -102,11 +105,15 @@ impl Error {
 /// Runs a node until it is told to stop, and drains it.
 pub async fn run(config: config::Serve) -> Result<(), Error> {
     let began = Instant::now();
+    let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
     let node = Node::start(&config)?;
     let public = listen(config.listen, "listen").await?;
     let ops = listen(config.ops, "ops").await?;
     let stop = StopSignals::new()?;
-    let serving = node.serve(&config, public.listener, ops.listener);
+    let serving = node.serve(&config, public.listener, tls.clone(), ops.listener);
+    if let Some(tls) = tls {
+        renew_on_hangup(tls)?;
+    }
     announce(&config, &node.found, public.address, ops.address, began)?;
     let reason = stop.wait().await;
     info!(reason, "draining");
@@ -159,13 +166,20 @@ impl Node {
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
-    fn serve(&self, config: &config::Serve, public: TcpListener, ops: TcpListener) -> Serving {
+    fn serve(
+        &self,
+        config: &config::Serve,
+        public: TcpListener,
+        tls: Option<Arc<Tls>>,
+        ops: TcpListener,
+    ) -> Serving {
         let options = http::Options::from(config);
         let edge = Edge::serve(
             public,
             self.started.conversations.clone(),
             self.verifier.clone(),
             options.clone(),
+            tls,
             self.metrics.clone(),
             self.draining.subscribe(),
         );
@@ -353,6 +367,26 @@ fn announce(
     Ok(())
 }
 
+/// Reads the certificate and its key again on every SIGHUP, as long as the process lives.
+fn renew_on_hangup(tls: Arc<Tls>) -> Result<(), Error> {
+    let mut hangup = catch(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let tls = tls.clone();
+            match tokio::task::spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(())) => info!("the certificate was read again"),
+                Ok(Err(why)) => error!(%why, "the certificate stays as it was"),
+                Err(why) => error!(%why, "reading the certificate again broke"),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn catch(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|source| Error::Process { what: "cannot catch signals", source })
+}
+
 /// SIGTERM and SIGINT, caught from before the ready line on.
 struct StopSignals {
     terminate: Signal,
@@ -361,8 +395,6 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> Result<Self, Error> {
-        let catch =
-            |kind| signal(kind).map_err(|source| Error::Process { what: "cannot catch signals", source });
         Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
     }
 

@@ -206,9 +206,14 @@ fn server(flags: &cli::BenchFlags, environment: Environment<'_>) -> Result<Bench
     Ok(BenchServer::Own { dir, sync, flags: flags.serve.clone() })
 }
 
-/// A server has no paths but the API's, and until there is TLS no scheme but one.
+/// A server has no paths but the API's. Over TLS the load would measure the load's own ciphers.
 fn parse_url(text: &str) -> Result<Uri, String> {
     let url: Option<Uri> = text.parse().ok();
+    if url.as_ref().is_some_and(|url| url.scheme_str() == Some("https")) {
+        return Err(
+            "bench speaks plain HTTP only: start the server without --tls-cert to measure it".to_owned()
+        );
+    }
     let is_plain = |url: &Uri| {
         url.scheme_str() == Some("http")
             && url.host().is_some_and(|host| !host.is_empty())

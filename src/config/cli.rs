@@ -21,7 +21,7 @@ Example:
 
 const TOKEN_EXAMPLE: &str = "\
 Example:
-  curl -H \"Authorization: Bearer $(chinwag token --user alice)\" \\
+  curl -H \"Authorization: Bearer $(chinwag token --user alice)\" -H 'Content-Type: application/json' \\
        -d '{\"target\":\"bob\",\"target_type\":\"user\",\"msg\":\"hello\"}' 127.0.0.1:8000/im.chat/send";
 
 const VERIFY_EXAMPLE: &str = "\
@@ -374,6 +374,12 @@ pub(super) struct ServeFlags {
     /// What `iss` must be in tokens of --verify-key and --jwks [default: any]
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
+    /// A PEM file with the certificate of --listen, and those that vouch for it: makes it HTTPS [default: plain HTTP]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// A PEM file with its private key; SIGHUP reads both files again
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -440,6 +446,8 @@ impl ServeFlags {
             ("jwks", one(self.jwks)),
             ("audience", one(self.audience)),
             ("issuer", one(self.issuer)),
+            ("tls-cert", one(self.tls_cert)),
+            ("tls-key", one(self.tls_key)),
             ("log-level", one(self.log_level)),
             ("config", one(self.config)),
         ]

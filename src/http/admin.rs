@@ -88,9 +88,9 @@ impl Admin {
 
     /// Answers a request; `has_unread` is set when its body was not read.
     pub(super) async fn answer(&self, request: Request<Incoming>, has_unread: &AtomicBool) -> Answer {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let body = match self.admit(&head) {
-            Ok(()) => self.bodies.read(body).await,
+            Ok(()) => self.bodies.read(&mut body).await,
             Err(failure) if self.bodies.discard(body).await => return Answer::failure(failure),
             Err(failure) => Err(failure),
         };

@@ -10,6 +10,7 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::Failure;
+use super::wire::{LINGER, LINGER_BYTES_MAX};
 
 /// Bodies up to this many bytes are read without asking: with 10,000 connections that is 80 MiB.
 pub(super) const SMALL_BYTES: u64 = 8 * 1024;
@@ -48,7 +49,7 @@ impl Reader {
     }
 
     /// The whole body. A refusal leaves it unread in part: the connection cannot be used further.
-    pub(super) async fn read(&self, mut body: Incoming) -> Result<Whole, Failure> {
+    pub(super) async fn read(&self, body: &mut Incoming) -> Result<Whole, Failure> {
         if body.is_end_stream() {
             return Ok(Whole { bytes: Bytes::new(), _share: None });
         }
@@ -57,12 +58,34 @@ impl Reader {
             return Err(self.too_large());
         }
         let share = self.share(announced.upper().unwrap_or(self.limit_bytes))?;
-        let bytes = match self.come(&mut body)? {
+        let bytes = match self.come(body)? {
             // A small body mostly came with its head, whole; a timer for it would cost more than reading it.
             Some(only) if body.is_end_stream() => only,
             first => Box::pin(self.in_time(first, body)).await?,
         };
         Ok(Whole { bytes, _share: share })
+    }
+
+    /// The whole body of a request beside which others may be in flight: it asks for memory however small it is. What a
+    /// refusal leaves unread ends its stream.
+    pub(super) async fn read_beside_others(&self, body: &mut Incoming) -> Result<Whole, Failure> {
+        let whole = self.read_sharing(body).await;
+        if let Err(Failure::BodyTooLarge { .. } | Failure::NoMemoryForBodies) = whole {
+            self.skim(body).await;
+        }
+        whole
+    }
+
+    async fn read_sharing(&self, body: &mut Incoming) -> Result<Whole, Failure> {
+        if body.is_end_stream() {
+            return Ok(Whole { bytes: Bytes::new(), _share: None });
+        }
+        let announced = body.size_hint();
+        if announced.lower() > self.limit_bytes {
+            return Err(self.too_large());
+        }
+        let share = self.share_of(announced.upper().unwrap_or(self.limit_bytes))?;
+        Ok(Whole { bytes: self.in_time(None, body).await?, _share: share })
     }
 
     /// The first piece, if it has come already.
@@ -73,7 +96,7 @@ impl Reader {
     }
 
     /// The whole of a body of which `first` was read.
-    async fn in_time(&self, first: Option<Bytes>, body: Incoming) -> Result<Bytes, Failure> {
+    async fn in_time(&self, first: Option<Bytes>, body: &mut Incoming) -> Result<Bytes, Failure> {
         let bytes = tokio::time::timeout(self.patience, self.collect(first, body)).await;
         bytes.map_err(|_| Failure::BodyTooSlow { patience: self.patience })?
     }
@@ -97,21 +120,37 @@ impl Reader {
         tokio::time::timeout(self.patience, rest).await.unwrap_or(false)
     }
 
+    /// Throws away what comes of a body for a moment: clients that are still sending when they are answered may take the
+    /// end of their stream for the answer.
+    pub(super) async fn skim(&self, body: &mut Incoming) {
+        let rest = async {
+            let mut bytes = 0;
+            while bytes < LINGER_BYTES_MAX
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        // Whoever needs longer hears the answer all the same.
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
+
     /// A part of the memory for bodies; none for a small one.
     pub(super) fn share(&self, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        if bytes <= SMALL_BYTES {
-            return Ok(None);
-        }
+        if bytes <= SMALL_BYTES { Ok(None) } else { self.share_of(bytes) }
+    }
+
+    fn share_of(&self, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         let share = self.large.clone().try_acquire_many_owned(permits);
         share.map(Some).map_err(|_| Failure::NoMemoryForBodies)
     }
 
-    async fn collect(&self, first: Option<Bytes>, mut body: Incoming) -> Result<Bytes, Failure> {
+    async fn collect(&self, first: Option<Bytes>, body: &mut Incoming) -> Result<Bytes, Failure> {
         let first = first.unwrap_or_default();
-        let mut whole = BytesMut::with_capacity(self.expected_bytes(&body, first.len()));
+        let mut whole = BytesMut::with_capacity(self.expected_bytes(body, first.len()));
         whole.extend_from_slice(&first);
-        while let Some(next) = self.next(&mut body).await? {
+        while let Some(next) = self.next(body).await? {
             self.check(whole.len() + next.len())?;
             whole.extend_from_slice(&next);
         }

@@ -64,7 +64,7 @@ fn bearer(authorization: &str) -> Result<Option<&str>, Refusal> {
 /// connection and not once per request; the time is checked on every one.
 #[derive(Default)]
 pub(super) struct LastCaller {
-    /// Contended by nobody: a connection answers one request at a time.
+    /// Contended by nobody: a connection's heads are looked at one behind the other, also where requests overlap.
     last: Mutex<Option<(Box<str>, Verified)>>,
 }
 

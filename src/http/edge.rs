@@ -15,9 +15,13 @@ use super::cors::Cors;
 use super::credentials::LastCaller;
 use super::drain::Drain;
 use super::exchange::{self, Connection};
+use super::http2;
 use super::listener;
+use super::opening::Speaks;
 use super::rate::Limiter;
 use super::stream;
+use super::tls::Tls;
+use super::wire::{Socket, Wire};
 use crate::auth::Verifier;
 use crate::conversation::Conversations;
 use crate::telemetry::Metrics;
@@ -31,11 +35,13 @@ pub struct Edge {
     pub(super) bodies: body::Reader,
     pub(super) streams: stream::Streams,
     pub(super) cors: Cors,
+    pub(super) http2: http2::Room,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) drain: Drain,
 }
 
 impl Edge {
-    /// Serves the API on `listener` until `draining` becomes true or its sender is gone.
+    /// Serves the API on `listener`, with TLS or without, until `draining` becomes true or its sender is gone.
     ///
     /// The task ends when every connection is closed: idle ones at once, the others after the
     /// request they are in, the slow ones by their time-outs. Whoever cannot wait so long stops
@@ -45,6 +51,7 @@ impl Edge {
         conversations: Conversations,
         verifier: Arc<Verifier>,
         options: Options,
+        tls: Option<Arc<Tls>>,
         metrics: Arc<Metrics>,
         draining: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
@@ -57,6 +64,8 @@ impl Edge {
             bodies: body::Reader::new(options.body_limit_bytes, options.body_timeout),
             streams: stream::Streams::new(&options),
             cors: Cors::new(&options.origins),
+            http2: http2::Room::new(),
+            tls,
             drain: drain.clone(),
         });
         let connections = options.connections;
@@ -65,24 +74,52 @@ impl Edge {
             let (edge, protocol) = (edge.clone(), protocol.clone());
             tokio::spawn(async move {
                 let _open = OpenConnection::count(&edge.metrics);
-                let has_unread = Arc::new(AtomicBool::new(false));
-                let connection = Arc::new(Connection {
-                    edge: edge.clone(),
-                    last_caller: LastCaller::default(),
-                    has_unread: has_unread.clone(),
-                    becomes: Mutex::new(None),
-                });
-                let answering = connection.clone();
-                let service = service_fn(move |request| exchange::answer(answering.clone(), request));
-                protocol.run(stream, has_unread, service).await;
-                let becomes = connection.becomes.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(pending) = becomes {
-                    drop(connection);
-                    stream::run(pending).await;
+                match protocol.open(stream, edge.tls.as_deref()).await {
+                    Some((socket, Speaks::Http2)) => Box::pin(edge.serve_http2(&protocol, socket)).await,
+                    // Also what is TLS where there is none: its refusal is HTTP's.
+                    Some((socket, Speaks::Http1 | Speaks::Tls)) => edge.serve_http1(&protocol, socket).await,
+                    None => {}
                 }
                 drop(permit);
             });
         }))
+    }
+
+    async fn serve_http1(self: &Arc<Self>, protocol: &Protocol, socket: Socket) {
+        let (connection, wire) = self.connection(protocol, socket, false);
+        let answering = connection.clone();
+        let service = service_fn(move |request| exchange::answer(answering.clone(), request));
+        protocol.run(wire, service).await;
+        let becomes = connection.becomes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pending) = becomes {
+            drop(connection);
+            stream::run(pending).await;
+        }
+    }
+
+    async fn serve_http2(self: &Arc<Self>, protocol: &Protocol, socket: Socket) {
+        let (connection, wire) = self.connection(protocol, socket, true);
+        protocol.run_http2(wire, connection).await;
+    }
+
+    /// What the requests of a connection share, and its socket.
+    fn connection(
+        self: &Arc<Self>,
+        protocol: &Protocol,
+        socket: Socket,
+        is_http2: bool,
+    ) -> (Arc<Connection>, Wire) {
+        // HTTP/2 says why it ends a connection while the client may still be sending.
+        let has_unread = Arc::new(AtomicBool::new(is_http2));
+        let wire = protocol.wire(socket, has_unread.clone());
+        let connection = Connection {
+            edge: self.clone(),
+            last_caller: LastCaller::default(),
+            has_unread,
+            is_http2,
+            becomes: Mutex::new(None),
+        };
+        (Arc::new(connection), wire)
     }
 }
 

@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 
-use super::cors;
+use super::cors::{self, Page};
 use super::credentials::LastCaller;
 use super::edge::Edge;
 use super::encoding::{self, BodyEncoding, ReplyEncoding};
@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) last_caller: LastCaller,
     /// Set when the connection ends with a body unread: tells the wire to linger.
     pub(super) has_unread: Arc<AtomicBool>,
+    /// Whether other requests may be in flight beside each: then small bodies and large answers have a limit too.
+    pub(super) is_http2: bool,
     /// The WebSocket that this connection becomes behind its last answer.
     pub(super) becomes: Mutex<Option<stream::Pending>>,
 }
@@ -49,20 +51,16 @@ pub(super) fn answer(
     let started = Instant::now();
     let verb = routes::verb(request.uri().path());
     let page = connection.edge.cors.page(request.headers());
-    let asked = Asked::of(&connection, verb, page.is_some(), request);
+    let mut asked = Asked::of(&connection, verb, page.is_some(), request);
     async move {
         let _in_flight = InFlight::begin(&connection.edge.metrics);
-        let mut answer = match asked {
-            Asked::Call(Ok(call), body) => connection.call(verb, &call, body).await,
+        let answer = match asked {
+            Asked::Call(Ok(ref call), ref mut body) => connection.call(verb, call, body).await,
             Asked::Call(Err(failure), body) => Box::pin(connection.refuse(failure, body)).await,
             Asked::Stream(request) => Box::pin(connection.stream(*request)).await,
             Asked::Known(answer) => *answer,
         };
-        if let Some(page) = page {
-            page.may_read(&mut answer.response);
-        }
-        connection.edge.metrics.request(verb, answer.code, started.elapsed());
-        Ok(answer.response)
+        Ok(connection.finish(verb, answer, page, started))
     }
 }
 
@@ -126,8 +124,14 @@ fn admit(connection: &Connection, verb: Verb, head: &Parts) -> Result<Call, Fail
 pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
+        (Some(host), None) if version == Version::HTTP_2 && host.as_bytes().contains(&b'@') => {
+            Err(Failure::Ambiguous("the host must be without a user"))
+        }
         (Some(_), None) => Ok(()),
         (None, _) if version < Version::HTTP_11 => Ok(()),
+        _ if version == Version::HTTP_2 => Err(Failure::Ambiguous(
+            "a request must name exactly one host: in :authority, or in Host, or the same in both",
+        )),
         _ => Err(Failure::Ambiguous("a request must have exactly one Host header")),
     }
 }
@@ -146,6 +150,22 @@ pub(super) fn now_s() -> u64 {
 }
 
 impl Connection {
+    /// What every answer goes through, whatever it says.
+    fn finish(
+        &self,
+        verb: Verb,
+        answer: Answer,
+        page: Option<Box<Page>>,
+        started: Instant,
+    ) -> Response<Body> {
+        let mut answer = if self.is_http2 { self.edge.http2.hold(answer) } else { answer };
+        if let Some(page) = page {
+            page.may_read(&mut answer.response);
+        }
+        self.edge.metrics.request(verb, answer.code, started.elapsed());
+        answer.response
+    }
+
     async fn stream(&self, request: Request<Incoming>) -> Answer {
         let (answer, pending) = stream::answer(&self.edge, request).await;
         if pending.is_some() {
@@ -156,8 +176,14 @@ impl Connection {
         answer
     }
 
-    async fn call(&self, verb: Verb, call: &Call, body: Incoming) -> Answer {
-        let body = match self.edge.bodies.read(body).await {
+    async fn call(&self, verb: Verb, call: &Call, body: &mut Incoming) -> Answer {
+        let bodies = &self.edge.bodies;
+        let body = if self.is_http2 {
+            Box::pin(bodies.read_beside_others(body)).await
+        } else {
+            bodies.read(body).await
+        };
+        let body = match body {
             Ok(body) => body,
             Err(failure) => return self.abandon(failure),
         };
@@ -174,14 +200,18 @@ impl Connection {
     }
 
     /// A small body is read all the same, so that the requests behind it are answered too.
-    async fn refuse(&self, failure: Failure, body: Incoming) -> Answer {
+    async fn refuse(&self, failure: Failure, mut body: Incoming) -> Answer {
+        if self.is_http2 {
+            self.edge.bodies.skim(&mut body).await;
+            return self.abandon(failure);
+        }
         if failure.is_final() || !self.edge.bodies.discard(body).await {
             return self.abandon(failure);
         }
         Answer::failure(failure)
     }
 
-    /// The last answer of the connection: what follows on it cannot be told from the unread body.
+    /// The last answer of the connection, or of its stream: what follows on it cannot be told from the unread body.
     fn abandon(&self, failure: Failure) -> Answer {
         self.has_unread.store(true, Ordering::Relaxed);
         Answer::failure(failure).closing()

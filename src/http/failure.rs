@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Unauthenticated(auth::Refusal),
     /// A stream that is neither a WebSocket nor server-sent events.
     NoStream,
+    /// A stream over HTTP/2 that is not server-sent events.
+    NoWebSocket,
     /// The user has too many streams.
     TooManyStreams { most: usize },
     /// The user makes too many calls.
@@ -75,6 +77,11 @@ impl Failure {
             Self::NoStream => invalid(
                 StatusCode::UPGRADE_REQUIRED,
                 "ask for a WebSocket (Upgrade: websocket), or for events (Accept: text/event-stream)"
+                    .to_owned(),
+            ),
+            Self::NoWebSocket => invalid(
+                StatusCode::BAD_REQUEST,
+                "over HTTP/2 a stream is events (Accept: text/event-stream); a WebSocket takes HTTP/1.1"
                     .to_owned(),
             ),
             Self::TooManyStreams { most } => Verdict {

@@ -26,8 +26,10 @@ mod exchange;
 mod failure;
 mod form;
 mod group;
+mod http2;
 mod json;
 mod listener;
+mod opening;
 pub mod ops;
 mod pieces;
 mod proto;
@@ -41,6 +43,7 @@ mod stream;
 mod sync;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod value;
 mod wire;
 
@@ -51,6 +54,7 @@ use crate::config;
 
 pub use edge::Edge;
 pub use ops::{Readiness, ReadinessProbe};
+pub use tls::Tls;
 
 /// How the edge treats its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

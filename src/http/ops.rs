@@ -16,6 +16,7 @@ use super::connection::Protocol;
 use super::drain::Drain;
 use super::failure::Failure;
 use super::response::{Answer, Body};
+use super::wire::Socket;
 use super::{Options, exchange, listener};
 use crate::config::limits::OPS_CONNECTIONS_MAX;
 use crate::telemetry::Metrics;
@@ -78,7 +79,7 @@ pub fn serve(
             let has_unread = Arc::new(AtomicBool::new(false));
             let unread = has_unread.clone();
             let service = service_fn(move |request| answer(ops.clone(), unread.clone(), request));
-            protocol.run(stream, has_unread, service).await;
+            protocol.run(protocol.wire(Socket::Plain(stream), has_unread), service).await;
             drop(permit);
         });
     }))

@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::server::TlsStream;
 
 /// How long an unread body is taken in behind the last answer: a round trip on a bad line.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes of it that are taken in.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of it taken in at a time.
 const LINGER_READ_BYTES: usize = 4096;
 
@@ -26,9 +27,64 @@ const LINGER_READ_BYTES: usize = 4096;
 /// answer that says *why* (RFC 9112, 9.6). So after an answer to a request whose body was left unread
 /// the sending side is closed first, and what still comes is thrown away for a while.
 pub(super) struct Wire {
-    stream: Pin<Box<TimeoutWriter<TcpStream>>>,
+    stream: Pin<Box<TimeoutWriter<Socket>>>,
     has_unread: Arc<AtomicBool>,
     lingering: Option<Lingering>,
+}
+
+/// What bytes come from and go to.
+pub(super) enum Socket {
+    /// Anybody on the way reads them.
+    Plain(TcpStream),
+    /// Only the client does.
+    Secret(Box<TlsStream<TcpStream>>),
+}
+
+/// Passes a call on to whichever socket it is.
+macro_rules! on {
+    ($socket:expr, $call:ident($($argument:expr),*)) => {
+        match $socket.get_mut() {
+            Socket::Plain(stream) => Pin::new(stream).$call($($argument),*),
+            Socket::Secret(stream) => Pin::new(stream).$call($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on!(self, poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        on!(self, poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on!(self, poll_write_vectored(cx, slices))
+    }
+
+    /// Both take many slices at a time.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, poll_shutdown(cx))
+    }
 }
 
 struct Lingering {
@@ -38,7 +94,7 @@ struct Lingering {
 
 impl Wire {
     /// Wraps a socket. A write during which the client takes nothing for `write_timeout` fails.
-    pub(super) fn new(stream: TcpStream, write_timeout: Duration, has_unread: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(stream: Socket, write_timeout: Duration, has_unread: Arc<AtomicBool>) -> Self {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(write_timeout));
         Self { stream: Box::pin(stream), has_unread, lingering: None }

@@ -5,6 +5,7 @@
 
 mod client;
 mod connection;
+pub(crate) mod h2;
 mod line;
 mod process;
 pub(crate) mod protobuf;

@@ -1,5 +1,6 @@
 //! What a request for a stream asks for, and whether a page may: before anything is opened.
 
+use hyper::Version;
 use hyper::header::{
     ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -60,7 +61,7 @@ pub(super) fn kind(head: &Parts) -> Result<Kind, Failure> {
     if accepts_events(headers) {
         return Ok(Kind::EventSource);
     }
-    Err(Failure::NoStream)
+    Err(if head.version == Version::HTTP_2 { Failure::NoWebSocket } else { Failure::NoStream })
 }
 
 fn acceptance(headers: &HeaderMap) -> Result<Acceptance, Failure> {

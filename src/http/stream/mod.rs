@@ -246,10 +246,10 @@ fn start_of(chats: Vec<Chat>, is_whole: bool) -> Start {
 }
 
 /// A timer that is set anew whenever it is asked for another moment.
-struct Alarm(Pin<Box<Sleep>>);
+pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Box::pin(tokio::time::sleep(Duration::MAX)))
     }
 
@@ -257,7 +257,7 @@ impl Alarm {
         self.0.deadline() == moment
     }
 
-    fn poll_at(&mut self, cx: &mut Context<'_>, moment: Instant) -> Poll<()> {
+    pub(super) fn poll_at(&mut self, cx: &mut Context<'_>, moment: Instant) -> Poll<()> {
         if self.0.deadline() != moment {
             self.0.as_mut().reset(moment);
         }

@@ -55,7 +55,7 @@ impl Outgoing {
         self.bytes == 0
     }
 
-    /// Writes until all is written or the socket takes no more.
+    /// Writes until all is written and on its way, or the socket takes no more.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -70,6 +70,8 @@ impl Outgoing {
             }
             self.advance(written);
         }
+        // A secret socket may still have what it took.
+        ready!(socket.as_mut().poll_flush(cx))?;
         if self.tail.capacity() > KEPT_BYTES_MAX {
             (self.tail, self.chunks) = (BytesMut::new(), VecDeque::new());
         }
@@ -107,8 +109,9 @@ mod tests {
 
     use super::*;
 
-    /// Takes a few bytes, then none, then a few again.
+    /// Takes a few bytes, then none, then a few again; what it took is gone only when it was flushed.
     struct Slow {
+        held: Vec<u8>,
         taken: Vec<u8>,
         appetite: usize,
         rests: bool,
@@ -128,15 +131,20 @@ mod tests {
             if self.rests {
                 return Poll::Pending;
             }
-            let before = self.taken.len();
             let appetite = self.appetite;
             let bytes: Vec<u8> =
                 slices.iter().flat_map(|slice| slice.iter().copied()).take(appetite).collect();
-            self.taken.extend(bytes);
-            Poll::Ready(Ok(self.taken.len() - before))
+            self.held.extend(&bytes);
+            Poll::Ready(Ok(bytes.len()))
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.rests = !self.rests;
+            if self.rests {
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.taken.extend(held);
             Poll::Ready(Ok(()))
         }
 
@@ -151,7 +159,7 @@ mod tests {
             lengths in prop::collection::vec(prop_oneof![0..50_usize, 900..1200_usize, 5000..9000_usize], 0..80),
             appetite in 1..20_000_usize,
         ) {
-            let mut socket = Slow { taken: Vec::new(), appetite, rests: false };
+            let mut socket = Slow { held: Vec::new(), taken: Vec::new(), appetite, rests: false };
             let (mut out, mut expected) = (Outgoing::default(), Vec::new());
             let mut cx = Context::from_waker(Waker::noop());
             for (place, length) in lengths.iter().enumerate() {

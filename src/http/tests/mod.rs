@@ -78,7 +78,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let conversations = started.conversations.clone();
-        let task = Edge::serve(listener, conversations, verifier, options, metrics.clone(), is_draining);
+        let task =
+            Edge::serve(listener, conversations, verifier, options, None, metrics.clone(), is_draining);
         let token = token_of(&key, "alice");
         Self { address, key, token, metrics, draining, task, _under_it: Some((started, directory)) }
     }

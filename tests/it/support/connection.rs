@@ -118,7 +118,7 @@ impl Connection {
         }
     }
 
-    fn read_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.received.len() < length {
             self.fill()?;
         }
