@@ -214,3 +214,29 @@ fn a_request_that_is_no_request_loses_its_stream_alone() {
     connection.write(head(7, true, &good)).expect("the server reads");
     assert_eq!(connection.read_frame_of(HEADERS).expect("an answer").stream, 7);
 }
+
+/// With a stream open it is not idle, and what little is written fits the system's buffers for hours.
+#[test]
+fn a_client_that_answers_no_ping_loses_its_streams() {
+    let server = TestServer::start_with(&["--stream-ping", "1s"]);
+    let alice = server.client("alice");
+    let mut connection = open(&server, &[]);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/im.chat/stream"),
+        (":authority", "x"),
+        ("accept", "text/event-stream"),
+        ("token", alice.token()),
+    ];
+    let started = Instant::now();
+    connection.write(head(1, true, &fields)).expect("the server reads");
+    assert!(connection.read_frame_of(DATA).expect("an event").payload.starts_with(b"retry"));
+    connection.read_frame_of(PING).expect("a ping");
+    connection.read_to_close().expect("the connection ends");
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(2900) && took < LATEST, "{took:?}");
+    eventually("the stream is not counted", || {
+        (server.metric("chinwag_streams{kind=\"sse\"}")? == 0.0).then_some(())
+    });
+}
