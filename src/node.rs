@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::auth;
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
+use crate::conversation::reserve::Reserve;
 use crate::conversation::{self, Calls, Place, Started, checkpoint, encoded, passivation, retention, scrub};
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
@@ -105,8 +106,10 @@ impl Error {
 /// Runs a node until it is told to stop, and drains it.
 pub async fn run(config: config::Serve) -> Result<(), Error> {
     let began = Instant::now();
+    // Before anything else runs here.
+    let reserve = if commit_in_place(config.workers) { Reserve::keep_one() } else { None };
     let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
-    let node = Node::start(&config)?;
+    let node = Node::start(&config, reserve)?;
     let public = listen(config.listen, "listen").await?;
     let ops = listen(config.ops, "ops").await?;
     let stop = StopSignals::new()?;
@@ -140,7 +143,7 @@ struct Found {
 }
 
 impl Node {
-    fn start(config: &config::Serve) -> Result<Self, Error> {
+    fn start(config: &config::Serve, reserve: Option<Reserve>) -> Result<Self, Error> {
         // Before anything is read or removed.
         let lock = ManuallyDrop::new(Lock::acquire(&config.data)?);
         let disk: Arc<dyn Disk> = Arc::new(Real);
@@ -156,8 +159,15 @@ impl Node {
         let data = Arc::new(Mutex::new(data));
         let calls =
             Calls { before_first_batch: mark_or_give_up(data.clone()), on_log_failure: Box::new(give_up) };
-        let started =
-            conversation::start(recovered, place, &wal_dir, options(config), &metrics, is_draining, calls)?;
+        let started = conversation::start(
+            recovered,
+            place,
+            &wal_dir,
+            options(config, reserve),
+            &metrics,
+            is_draining,
+            calls,
+        )?;
         // On a full disk the log begins only with its first batch.
         if started.log_has_begun() {
             mark_started(&data)?;
@@ -254,7 +264,7 @@ struct Serving {
     stopping: watch::Sender<bool>,
 }
 
-fn options(config: &config::Serve) -> conversation::Options {
+fn options(config: &config::Serve, reserve: Option<Reserve>) -> conversation::Options {
     let defaults = conversation::Options::default();
     let sync = match config.sync {
         SyncMode::Always => wal::SyncMode::Always,
@@ -274,6 +284,7 @@ fn options(config: &config::Serve) -> conversation::Options {
             ..defaults.log
         },
         commits_in_place: commit_in_place(config.workers),
+        reserve,
         checkpoint: checkpoint::Options {
             interval: config.checkpoint_interval,
             log_bytes: config.checkpoint_bytes,

@@ -35,15 +35,15 @@ pub(super) struct Offer {
 
 struct Made {
     log: Weak<Wal<Ticket>>,
-    /// Who serves while the disk hangs; nobody where the runtime has a single thread.
+    /// Who serves while the disk hangs.
     reserve: Option<Reserve>,
 }
 
 impl Offer {
     /// Makes it, to a log that has begun.
-    pub(super) fn make(&self, log: &Arc<Wal<Ticket>>) {
+    pub(super) fn make(&self, log: &Arc<Wal<Ticket>>, reserve: Option<Reserve>) {
         let bell = self.bell.clone();
-        let _ = self.made.set(Made { log: Arc::downgrade(log), reserve: Reserve::keep_one() });
+        let _ = self.made.set(Made { log: Arc::downgrade(log), reserve });
         log.volunteer(Box::new(move || bell.notify_one()));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) mod record;
 pub mod recovery;
 mod relations;
 pub mod reload;
-mod reserve;
+pub mod reserve;
 mod resident;
 pub mod retention;
 pub mod scrub;

@@ -24,6 +24,7 @@ use super::publisher::{LogEnds, Place, Publisher};
 use super::reader;
 use super::recovery::Recovered;
 use super::reload::{self, Dead, Deaths, Reloading};
+use super::reserve::Reserve;
 use super::retention;
 use super::scrub::{self, Scrub, Scrubber};
 use super::{Conversations, Shared};
@@ -42,6 +43,8 @@ pub struct Options {
     pub log: wal::Options,
     /// Whether a thread of the runtime commits while the disk is quick. Right where there are few of them.
     pub commits_in_place: bool,
+    /// Who serves while such a commit hangs. Given up with the last conversation, or at once where none is needed.
+    pub reserve: Option<Reserve>,
     /// When to take a checkpoint.
     pub checkpoint: checkpoint::Options,
     /// How long the log is kept after no manifest needs it any more, for restores to a moment.
@@ -182,7 +185,7 @@ pub fn start(
     let log = options.log.clone();
     let log = Arc::new(start_log(&recovered, &place, wal_dir, log, sink, calls.on_log_failure)?);
     if options.commits_in_place {
-        offer.make(&log);
+        offer.make(&log, options.reserve.clone());
     }
     let (deaths, dead) = mpsc::unbounded_channel();
     let ways = Ways { log: log.clone(), deliveries, pages };

@@ -75,12 +75,12 @@ enum Asked {
 
 impl Asked {
     fn of(connection: &Connection, verb: Verb, by_page: bool, request: Request<Incoming>) -> Self {
-        if by_page && let Some(answer) = cors::preflight(verb, &request) {
-            return Self::Known(Box::new(answer));
-        }
-        if verb == Verb::OpenApi
-            && let Some(answer) = document(&request)
-        {
+        let answer = match verb {
+            _ if by_page && request.method() == Method::OPTIONS => cors::preflight(verb, &request),
+            Verb::OpenApi => document(&request),
+            _ => None,
+        };
+        if let Some(answer) = answer.filter(|_| check_host(request.version(), request.headers()).is_ok()) {
             return Self::Known(Box::new(answer));
         }
         if verb == Verb::Stream {
@@ -94,8 +94,7 @@ impl Asked {
 /// The document that describes the API, for everybody; `None` where the request for it is not as it should be.
 fn document(request: &Request<Incoming>) -> Option<Answer> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-    let may = reads && check_host(request.version(), request.headers()).is_ok();
-    may.then(|| Answer::text(StatusCode::OK, "application/json", OPENAPI))
+    reads.then(|| Answer::text(StatusCode::OK, "application/json", OPENAPI))
 }
 
 /// Everything that can be decided without the body, the cheapest first.

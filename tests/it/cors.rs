@@ -62,6 +62,16 @@ fn other_pages_and_paths_get_no_leave() {
 }
 
 #[test]
+fn a_page_that_asks_names_one_host() {
+    let server = TestServer::start_with(&["--origin", "*"]);
+    let asked = format!(
+        "OPTIONS /im.chat/send HTTP/1.1\r\nHost: a\r\nHost: b\r\nOrigin: {PAGE}\r\n\
+         Access-Control-Request-Method: POST\r\n\r\n"
+    );
+    server.exchange(asked).assert_error(400, 10001);
+}
+
+#[test]
 fn without_origins_nothing_is_said_of_them() {
     let server = shared_server();
     let asked = [("Origin", PAGE), ("Access-Control-Request-Method", "POST")];

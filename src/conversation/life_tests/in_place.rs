@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::reserve::Reserve;
 use super::*;
 use crate::disk::Operation;
 
@@ -83,7 +84,9 @@ async fn a_stop_answers_what_was_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_sync_in_place_hangs_pulls_are_answered_and_sends_wait() {
-    let life = begin(&Simulated::new(1));
+    let options = Options { commits_in_place: true, reserve: Reserve::keep_one(), ..options() };
+    let disk = Simulated::new(1);
+    let life = Life::begin_with(&disk, Arc::new(disk.clone()), options);
     send_all(&life).await;
     life.disk.pause_syncs();
     let conversations = life.conversations().clone();
