@@ -168,27 +168,33 @@ impl Residence {
             Request::Recall(msg_index) => self.recall(&key, &caller, msg_index, &old, reply),
             Request::Ack(msg_index) => self.ack(&key, &caller, msg_index, reply),
             Request::Pull { pull, encoded } => self.pull(&caller, pull, encoded, &old, reply),
-            Request::CreateGroup { name, members } => {
-                self.change(group::create(self.state(), &key, &caller, &name, &members, now_ns()), reply)
-            }
+            Request::CreateGroup { name, members } => self.regroup(
+                group::create(self.state(), &key, &caller, &name, &members, now_ns()),
+                false,
+                reply,
+            ),
             Request::AddMembers(users) => {
-                self.change(group::add(self.state(), &key, &caller, &users, now_ns()), reply)
+                self.regroup(group::add(self.state(), &key, &caller, &users, now_ns()), false, reply)
             }
             Request::KickMembers(users) => {
-                self.change(group::kick(self.state(), &key, &caller, &users, now_ns()), reply)
+                self.regroup(group::kick(self.state(), &key, &caller, &users, now_ns()), false, reply)
             }
-            Request::LeaveGroup => self.change(group::leave(self.state(), &key, &caller, now_ns()), reply),
-            Request::SetDuty { user, duty } => {
-                self.change(group::set_duty(self.state(), &key, &caller, &user, duty, now_ns()), reply)
+            Request::LeaveGroup => {
+                self.regroup(group::leave(self.state(), &key, &caller, now_ns()), false, reply)
             }
+            Request::SetDuty { user, duty } => self.regroup(
+                group::set_duty(self.state(), &key, &caller, &user, duty, now_ns()),
+                false,
+                reply,
+            ),
             Request::RenameGroup(name) => {
-                self.change(group::rename(self.state(), &key, &caller, &name, now_ns()), reply)
+                self.regroup(group::rename(self.state(), &key, &caller, &name, now_ns()), false, reply)
             }
             Request::Mute { user, until_s } => {
-                self.change(group::mute(self.state(), &key, &caller, &user, until_s, now_ns()), reply)
+                self.regroup(group::mute(self.state(), &key, &caller, &user, until_s, now_ns()), false, reply)
             }
             Request::DismissGroup => {
-                self.change(group::dismiss(self.state(), &key, &caller, now_ns()), reply)
+                self.regroup(group::dismiss(self.state(), &key, &caller, now_ns()), true, reply)
             }
             Request::Relate(change) => {
                 self.change(blocks::change(self.state(), &key, &caller.user, change, now_ns()), reply)

@@ -28,8 +28,12 @@ use crate::wal::{Batch, Lsn};
 pub(crate) enum Outcome {
     Sent(Receipt),
     Recalled(u32),
-    /// Acks and changes of groups.
+    /// Acks, blocks, and what is never stored.
     Done,
+    /// A group changed. `ends`: nothing of it is readable any more.
+    Regrouped {
+        ends: bool,
+    },
     Page(Box<PageFound>),
     /// A page that was encoded for somebody before.
     Encoded(Box<EncodedPage>),
@@ -91,9 +95,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Whether a pull that waits may have something to show.
+    /// Whether a pull that waits may have something to show, or to hear that its user is out.
     fn can_be_pulled(&self) -> bool {
-        self.is_new_message() || matches!(self.outcome, Outcome::Recalled(_))
+        self.is_new_message() || matches!(self.outcome, Outcome::Recalled(_) | Outcome::Regrouped { .. })
+    }
+
+    fn hides_texts(&self) -> bool {
+        matches!(self.outcome, Outcome::Recalled(_) | Outcome::Regrouped { ends: true })
     }
 
     fn is_new_message(&self) -> bool {
@@ -154,7 +162,7 @@ fn complete(
     }
     for (lsn, ticket) in &tickets {
         ticket.head.advance(ticket.durable, ticket.barrier_lsn.unwrap_or(lsn.0));
-        if matches!(ticket.outcome, Outcome::Recalled(_)) {
+        if ticket.hides_texts() {
             pages.forget(&ticket.head.key);
         }
     }

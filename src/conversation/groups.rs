@@ -115,9 +115,7 @@ impl Conversations {
     /// Ends a group: from then on there is no such group, but its id stays taken.
     pub async fn dismiss_group(&self, caller: &Caller, group: &GroupId) -> Result<(), Rejection> {
         self.change_group(caller, group, Request::DismissGroup, 0).await?;
-        let key = Arc::new(ConversationKey::Group(group.clone()));
-        self.shared.context.pages.forget(&key);
-        self.shared.paging.forget(&key);
+        self.shared.paging.forget(&ConversationKey::Group(group.clone()));
         Ok(())
     }
 

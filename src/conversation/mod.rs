@@ -307,7 +307,7 @@ impl Conversations {
 
     async fn change(&self, entered: Entered, caller: &Caller, request: Request) -> Result<(), Rejection> {
         match self.call(entered, caller, request).await? {
-            Outcome::Done => Ok(()),
+            Outcome::Done | Outcome::Regrouped { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
     }

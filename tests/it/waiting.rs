@@ -57,6 +57,26 @@ fn a_conversation_that_begins_wakes_it() {
 }
 
 #[test]
+fn who_is_put_out_or_loses_the_group_hears_so_at_once() {
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
+    for (verb, fields, status, code) in
+        [("kick", json!({"user_ids": [bob.user]}), 403, 10008), ("dismiss", json!({}), 404, 22002)]
+    {
+        let group = fresh("group");
+        alice.create_group(&group, &[&bob.user]);
+        let chat = bob.group(&group);
+        let mut waiting = begin(&server, &bob, &chat, &json!({"start_msg_index": 1}));
+        let mut fields = fields;
+        fields["group_id"] = json!(group);
+        let changed = Instant::now();
+        alice.group_call(verb, &fields);
+        waiting.read_reply().expect("a reply").assert_error(status, code);
+        assert!(changed.elapsed() < LATEST, "told after {:?} of {verb}", changed.elapsed());
+    }
+}
+
+#[test]
 fn a_recall_wakes_who_waits_for_recalls() {
     let server = shared_server();
     let (alice, bob) = server.strangers();

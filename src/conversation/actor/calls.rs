@@ -98,6 +98,16 @@ impl Residence {
         self.settle(decision, |()| Outcome::Done, reply)
     }
 
+    /// The same of a group. `ends`: nothing of it is readable from there on.
+    pub(super) fn regroup(
+        &mut self,
+        decision: Result<Decision<'_, ()>, Rejection>,
+        ends: bool,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        self.settle(decision, |()| Outcome::Regrouped { ends }, reply)
+    }
+
     pub(super) fn group_info(
         &mut self,
         key: &ConversationKey,
