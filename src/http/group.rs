@@ -5,6 +5,7 @@ use super::check;
 use super::proto;
 use super::reply::Reply;
 use super::request::request;
+use super::sync::PageRequest;
 use crate::config::limits::{
     CURSOR_BYTES_MAX, LIST_COUNT_DEFAULT, LIST_COUNT_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX,
 };
@@ -171,17 +172,12 @@ pub(super) async fn dismiss(
     Ok(Reply::Done)
 }
 
-request! {
-    pub(super) ListRequest = proto::GroupListReq { cursor, count }
-}
-
 pub(super) async fn list(
     conversations: &Conversations,
     caller: &UserId,
-    request: ListRequest<'_>,
+    request: PageRequest<'_>,
 ) -> Result<Reply, Rejection> {
-    let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?;
-    let count = check::count(&request.count, LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
+    let (cursor, count) = request.check(LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
     conversations.groups(caller, &cursor, count).await.map(Reply::Groups)
 }
 

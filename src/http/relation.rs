@@ -4,7 +4,8 @@ use super::check;
 use super::proto;
 use super::reply::Reply;
 use super::request::request;
-use crate::config::limits::{CURSOR_BYTES_MAX, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX};
+use super::sync::PageRequest;
+use crate::config::limits::{MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX};
 use crate::conversation::Conversations;
 use crate::message::{Rejection, UserId};
 
@@ -44,16 +45,11 @@ pub(super) async fn unblock(
     Ok(Reply::Done)
 }
 
-request! {
-    pub(super) BlocksRequest = proto::RelationBlocksReq { cursor, count }
-}
-
 pub(super) async fn blocks(
     conversations: &Conversations,
     caller: &UserId,
-    request: BlocksRequest<'_>,
+    request: PageRequest<'_>,
 ) -> Result<Reply, Rejection> {
-    let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?;
-    let count = check::count(&request.count, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX)?;
+    let (cursor, count) = request.check(MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX)?;
     conversations.blocks(caller, &cursor, count).await.map(Reply::Blocks)
 }

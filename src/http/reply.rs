@@ -8,11 +8,14 @@ use super::pieces::Pieces;
 use super::proto;
 use crate::conversation::encoded::EncodedPage;
 use crate::message::{
-    Address, BlocksPage, ChatsPage, GroupId, GroupInfo, GroupsPage, Last, Member, MembersPage, MessageView,
-    Page, Receipt, Synced, UserId,
+    Address, BlocksPage, ChatsPage, GroupId, GroupInfo, GroupsPage, Last, MembersPage, MessageView, Page,
+    Receipt, Synced, UserId,
 };
 
+use self::groups::{blocks_json, group_json, group_protobuf, groups_json, members_json, members_protobuf};
+
 pub(super) mod chats;
+mod groups;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// What a message takes beside its texts and its address: names, numbers, punctuation.
@@ -305,40 +308,6 @@ fn texts_json(out: &mut Vec<u8>, message: &MessageView<'_>) {
     number(out, seconds(message.timestamp_ns).into());
 }
 
-fn group_json(out: &mut Vec<u8>, info: &GroupInfo) {
-    text_field(out, b"{\"group_id\":", info.group.as_str());
-    text_field(out, b",\"name\":", &info.name);
-    field(out, b",\"created\":", seconds(info.created_ns));
-    field(out, b",\"members_count\":", info.members_count);
-    field(out, b",\"duty\":", info.duty as u32);
-}
-
-fn groups_json(out: &mut Vec<u8>, page: &GroupsPage) {
-    out.extend_from_slice(b"{\"groups\":[");
-    list(out, &page.groups, |out, info: &GroupInfo| {
-        group_json(out, info);
-        out.push(b'}');
-    });
-    text_field(out, b"],\"cursor\":", &page.cursor);
-}
-
-fn blocks_json(out: &mut Vec<u8>, page: &BlocksPage) {
-    out.extend_from_slice(b"{\"user_ids\":[");
-    list(out, &page.users, |out, user: &UserId| text(out, user.as_str()));
-    text_field(out, b"],\"cursor\":", &page.cursor);
-}
-
-fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
-    out.extend_from_slice(b"{\"members\":[");
-    list(out, &page.members, |out, member: &Member| {
-        text_field(out, b"{\"user_id\":", member.user.as_str());
-        field(out, b",\"duty\":", member.duty as u32);
-        field(out, b",\"joined\":", seconds(member.joined_ns));
-        out.push(b'}');
-    });
-    text_field(out, b"],\"cursor\":", &page.cursor);
-}
-
 /// The same in protobuf, where one message behind another is both in one.
 pub(super) fn rows_protobuf(page: &Page, at: &Address) -> Vec<u8> {
     let (msgs, recalls) = (messages_protobuf(page, at), page.recalls.iter().copied().collect());
@@ -370,30 +339,11 @@ fn message_protobuf(message: MessageView<'_>, at: &Address) -> proto::MsgInfo {
     }
 }
 
-fn group_protobuf(info: GroupInfo) -> proto::GroupInfoResp {
-    proto::GroupInfoResp {
-        group_id: info.group.as_str().to_owned(),
-        name: info.name,
-        created: seconds(info.created_ns),
-        members_count: info.members_count,
-        duty: info.duty as u32,
-    }
-}
-
-fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {
-    let member = |member: &Member| proto::GroupMember {
-        user_id: member.user.as_str().to_owned(),
-        duty: member.duty as u32,
-        joined: seconds(member.joined_ns),
-    };
-    proto::GroupMembersResp { members: page.members.iter().map(member).collect(), cursor: page.cursor }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conversation::encoded::EncodeRows;
-    use crate::message::{Duty, UserId};
+    use crate::message::{Duty, Member, UserId};
 
     fn user(id: &str) -> UserId {
         UserId::parse(id).expect("an id")

@@ -1,6 +1,7 @@
 //! `/im.chat`: list, sync, acks, signal, online. Requests to calls; what they mean is the
 //! conversations'.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -26,16 +27,25 @@ pub(super) use self::cursors::positions;
 mod cursors;
 
 request! {
-    pub(super) ListRequest = proto::ListReq { cursor, count }
+    /// A page of something of the caller's own: what `list` and `blocks` ask for, of conversations, groups and users.
+    /// Their messages have the same fields under the same numbers.
+    pub(super) PageRequest = proto::ListReq { cursor, count }
+}
+
+impl<'a> PageRequest<'a> {
+    /// Cursor and count.
+    pub(super) fn check(self, count_default: u32, count_max: u32) -> Result<(Cow<'a, str>, u32), Rejection> {
+        let cursor = check::short(self.cursor, "cursor", CURSOR_BYTES_MAX)?;
+        Ok((cursor, check::count(&self.count, count_default, count_max)?))
+    }
 }
 
 pub(super) async fn list(
     conversations: &Conversations,
     caller: &UserId,
-    request: ListRequest<'_>,
+    request: PageRequest<'_>,
 ) -> Result<Reply, Rejection> {
-    let cursor = check::short(request.cursor, "cursor", CURSOR_BYTES_MAX)?;
-    let count = check::count(&request.count, LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
+    let (cursor, count) = request.check(LIST_COUNT_DEFAULT, LIST_COUNT_MAX)?;
     conversations.list(caller, &cursor, count).await.map(Reply::Chats)
 }
 
