@@ -45,18 +45,22 @@ impl Residence {
         let hash = extend_hash(self.state().hash, kind, &payload);
         let durable = self.heads_with(record);
         let ticket = Ticket { head: self.head.clone(), durable, barrier_lsn: None, outcome, news, reply };
+        // Before it, so that whoever is answered finds the conversation counted.
+        let begins = !self.state().has_begun() && !Record::is_relation(kind);
+        if begins {
+            self.context.count.fetch_add(1, Ordering::Relaxed);
+        }
         match self.context.log.append(kind, payload, ticket) {
             Ok(lsn) => {
-                let had_begun = self.state().has_begun();
                 self.resident.state.apply(record, lsn.0, hash)?;
-                if !had_begun && self.state().has_begun() {
-                    self.context.count.fetch_add(1, Ordering::Relaxed);
-                }
                 self.audience.settle();
                 self.head.weigh(self.state().bytes());
                 Ok(())
             }
             Err(refused) => {
+                if begins {
+                    self.context.count.fetch_sub(1, Ordering::Relaxed);
+                }
                 refuse(refused.ticket.reply, refused.reason);
                 Ok(())
             }
