@@ -1,9 +1,10 @@
 //! The state of one conversation and its rules: pure, synchronous, without a clock or a disk.
 //!
 //! A rule takes a call and says what would happen: a record to append, an answer that is already
-//! true, or a lawful no ([`calls`], [`page`]). [`State::apply`] is the only thing that changes a
-//! state, for a record just appended as for one replayed. Who may see what is durable is decided by
-//! the reader's [`Durable`] view, which the caller brings.
+//! true, or a lawful no ([`calls`], [`page`]). What was said changes by [`State::apply`] alone, for a
+//! record just appended as for one replayed; how much of it is in memory changes by loading,
+//! trimming and erasing. Who may see what is durable is decided by the reader's [`Durable`] view,
+//! which the caller brings.
 
 use std::sync::Arc;
 

@@ -336,6 +336,8 @@ impl Row {
             }
             Content::Block { blocks, .. } => standing.blocks = *blocks,
             Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
+            // Not given to inboxes.
+            Content::Recalled(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::message::{Address, ConversationKey, Duty, OwnedMessage, UserId};
+use crate::message::{Address, ConversationKey, Duty, Last, OwnedMessage, UserId};
 
 /// One thing that happened in a conversation. It is durable under the server's sync mode (a signal
 /// is never stored). Shared by all who get it.
@@ -27,6 +27,8 @@ pub struct Event {
 pub enum Content {
     /// A message was sent.
     Message(Arc<OwnedMessage>),
+    /// A message that was taken back while it waited for one connection: without its texts.
+    Recalled(Last),
     /// A message was taken back.
     Recall {
         /// Which message.
@@ -110,6 +112,17 @@ impl Event {
         self.encoded[self.side_of(viewer)].get_or_init(|| encode(self, &self.key.address_for(viewer))).clone()
     }
 
+    /// The event of this message once it is taken back; `None` when it is another one, or none.
+    pub(super) fn recalled(&self, msg_index: u32, recall_index: u32) -> Option<Self> {
+        let Content::Message(message) = &self.content else { return None };
+        if message.msg_index != msg_index {
+            return None;
+        }
+        let mut last = Last { message: message.clone(), recall_index: 0 };
+        last.recall(recall_index);
+        Some(Self::new(self.key.clone(), self.messages, self.recalls, Content::Recalled(last)))
+    }
+
     /// Whether streams tell it.
     pub fn is_told(&self) -> bool {
         !matches!(self.content, Content::Block { .. })
@@ -130,7 +143,11 @@ impl Event {
             Content::Message(message) => message.msg.len() + message.extra.len(),
             Content::Signal { kind, data, .. } => kind.len() + data.len(),
             Content::Group { action: GroupAction::Rename(name), .. } => name.len(),
-            Content::Recall { .. } | Content::Ack { .. } | Content::Group { .. } | Content::Block { .. } => 0,
+            Content::Recalled(_)
+            | Content::Recall { .. }
+            | Content::Ack { .. }
+            | Content::Group { .. }
+            | Content::Block { .. } => 0,
         };
         OVERHEAD_BYTES + 2 * texts
     }

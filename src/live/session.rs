@@ -3,7 +3,8 @@
 //! Whoever delivers never waits and never fails: a queue that would grow past its limits becomes
 //! *behind*, which is for each conversation how far it has gone without this connection. From there
 //! on it only follows how far they go, until the connection takes that; then events flow again, and
-//! the next message of a conversation is the one after what `behind` said. What an event looks like
+//! the next message of a conversation is the one after what `behind` said. A message that is taken
+//! back while it waits goes out without its text. What an event looks like
 //! on a wire, and what a connection does about being behind, is the edge's.
 
 use std::collections::{HashMap, VecDeque};
@@ -147,10 +148,24 @@ impl Queue {
         if let Some(behind) = &mut self.behind {
             return behind.note(event, limits.behind_max);
         }
+        if let Content::Recall { msg_index, recall_index, .. } = event.content {
+            self.hide(&event.key, msg_index, recall_index);
+        }
         self.bytes += event.bytes();
         self.events.push_back(event.clone());
         if self.events.len() > limits.events_max || self.bytes > limits.bytes_max {
             self.collapse(limits.behind_max);
+        }
+    }
+
+    /// A message that still waits when it is taken back goes out without its texts.
+    fn hide(&mut self, key: &ConversationKey, msg_index: u32, recall_index: u32) {
+        for event in self.events.iter_mut().rev().filter(|event| *event.key == *key) {
+            if let Some(hidden) = event.recalled(msg_index, recall_index) {
+                self.bytes -= event.bytes() - hidden.bytes();
+                *event = Arc::new(hidden);
+                return;
+            }
         }
     }
 
@@ -277,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_waits_when_it_is_recalled_goes_out_without_its_text() {
+        let session = Session::default();
+        for (chat, index) in [(0, 1), (1, 1), (0, 2)] {
+            session.push(&message(chat, index, 0, 3));
+        }
+        let before = session.waiting().1;
+        session.push(&recall(0, 2, 1));
+        assert_eq!(session.waiting().1, before - 2 * 3 + recall(0, 2, 1).bytes());
+        let Poll::Ready((None, events)) = take(&session) else { panic!("four events") };
+        let Content::Recalled(first) = &events[0].content else { panic!("its text: {:?}", events[0]) };
+        assert_eq!((&*first.message.msg, first.recall_index), ("", 1));
+        let keep_theirs = events[1..3].iter().all(|event| matches!(event.content, Content::Message(_)));
+        assert!(keep_theirs, "{events:?}");
+        assert!(matches!(events[3].content, Content::Recall { msg_index: 1, .. }));
+    }
+
+    #[test]
     fn a_take_stops_at_its_bytes_but_gives_at_least_one() {
         let session = Session::default();
         for index in 1..=3 {
@@ -367,6 +399,10 @@ mod tests {
             match &event.content {
                 Content::Message(message) => {
                     assert_eq!(message.msg_index, known.0 + 1, "a hole or a repeat");
+                    known.0 += 1;
+                }
+                Content::Recalled(last) => {
+                    assert_eq!(last.message.msg_index, known.0 + 1, "a hole or a repeat");
                     known.0 += 1;
                 }
                 Content::Recall { recall_index, .. } => {

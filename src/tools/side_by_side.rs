@@ -29,13 +29,17 @@ fn on_threads<T: Send>(
         let begin = |first| {
             let (done, results) = sync_channel(RESULTS_MAX);
             // Nobody waits for the rest when `take` panicked.
-            scope.spawn(move || (first..steps).step_by(threads).all(|step| done.send(work(step)).is_ok()));
-            results
+            let share = move || (first..steps).step_by(threads).all(|step| done.send(work(step)).is_ok());
+            thread::Builder::new().spawn_scoped(scope, share).is_ok().then_some(results)
         };
         let results: Vec<_> = (0..threads).map(begin).collect();
-        let in_order = (0..steps).map(|step| results[step % threads].recv());
-        // One that panicked sends nothing more: the scope passes it on.
-        in_order.map_while(Result::ok).for_each(&mut take);
+        let in_order = (0..steps).map(|step| match &results[step % threads] {
+            // One that panicked sends nothing more: the scope passes it on.
+            Some(results) => results.recv().ok(),
+            // The system has no thread to spare.
+            None => Some(work(step)),
+        });
+        in_order.map_while(|result| result).for_each(&mut take);
     });
 }
 

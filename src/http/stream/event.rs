@@ -23,9 +23,8 @@ pub(super) fn frame_for(event: &Event, viewer: &UserId) -> Bytes {
 
 fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
     match &event.content {
-        Content::Message(message) => {
-            message_event(out, &message.view(0), at, &addressed(at));
-        }
+        Content::Message(message) => message_event(out, &message.view(0), at, &addressed(at)),
+        Content::Recalled(last) => message_event(out, &last.view(), at, &addressed(at)),
         Content::Recall { msg_index, recall_index, by } => {
             recall_event(out, *msg_index, *recall_index, by.as_str(), at);
         }
