@@ -18,6 +18,7 @@ def measure_send(place, quick):
                   f"always {connections}": side(place, always, key, seconds, connections),
                   f"interval {connections}": side(place, interval, key, seconds, connections)}
     sides["socket 64"] = side(place, always, key, seconds, 64, flags=["--transport", "ws", "--pipeline", 8])
+    sides["socket 4"] = side(place, always, key, seconds, 4, flags=["--transport", "ws", "--pipeline", 128])
     sides["always 1"] = side(place, always, key, seconds, 1)
     rows = in_turns(sides, turns)
     for process in (always, interval, ceiling):
@@ -31,6 +32,8 @@ def measure_send(place, quick):
                   goal_line(f"send, `--sync interval`, {connections} connections", rows[f"interval {connections}"], to, 0.8)]
     lines.append(goal_line("send, `--sync always`, 64 WebSockets with 8 in flight each, beside bare hyper over HTTP",
                            rows["socket 64"], rows["ceiling 64"], 2))
+    lines.append(goal_line("the same, 4 WebSockets with 128 in flight each, the other 42 users without one",
+                           rows["socket 4"], rows["ceiling 64"], 2))
     first = median(ratios(rows["always 64"], rows["ceiling 64"]), "ratio")
     return (f"**send**: durable sends/s from 64 connections, to a bare hyper server that parses the same request and "
             f"answers: {times(first)}; p50 from one connection, to the p50 of `fdatasync`: {spread(one, 'ratio', times)}; goal "
