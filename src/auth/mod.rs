@@ -16,9 +16,9 @@ use crate::message::Caller;
 
 pub use local_key::LocalKey;
 
-/// Tolerated difference between two clocks, in seconds. Servers under NTP differ by less than one;
-/// every second more is a second an expired token still opens the door.
-pub const LEEWAY_S: u64 = 5;
+/// By how much the clock of whoever signed a token may be ahead, in seconds: how early `nbf` may be. Servers under NTP
+/// differ by less than one. `exp` has no such grace: an expired token opens no door.
+pub const NOT_BEFORE_LEEWAY_S: u64 = 5;
 
 /// Why a token does not name a caller. Says no more than that to whoever shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,9 +74,9 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Whether the token's time is over at `now_s` (Unix time in seconds), clocks' difference allowed.
+    /// Whether the token's time is over at `now_s` (Unix time in seconds).
     pub fn is_expired(&self, now_s: u64) -> bool {
-        now_s >= self.expires_s.saturating_add(LEEWAY_S)
+        now_s >= self.expires_s
     }
 }
 

@@ -5,7 +5,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::{Deserialize, Deserializer};
 
-use super::{LEEWAY_S, LocalKey, Refusal, Verified};
+use super::{LocalKey, NOT_BEFORE_LEEWAY_S, Refusal, Verified};
 use crate::config::limits::TOKEN_BYTES_MAX;
 use crate::message::{Caller, UserId};
 
@@ -28,7 +28,7 @@ struct Claims {
     admin: Truth,
 }
 
-/// Unix time in seconds, rounded down; RFC 7519 allows fractions.
+/// Unix time in seconds, rounded down; RFC 7519 allows fractions. So a token may end within a second before its time.
 struct NumericDate(u64);
 
 impl<'de> Deserialize<'de> for NumericDate {
@@ -142,7 +142,7 @@ fn refusal_of(error: &ErrorKind) -> Refusal {
 
 fn check(claims: &Claims, now_s: u64) -> Result<Verified, Refusal> {
     let user = UserId::parse(&claims.sub).map_err(|_| Refusal::Malformed)?;
-    if claims.nbf.as_ref().is_some_and(|nbf| nbf.0 > now_s.saturating_add(LEEWAY_S)) {
+    if claims.nbf.as_ref().is_some_and(|nbf| nbf.0 > now_s.saturating_add(NOT_BEFORE_LEEWAY_S)) {
         return Err(Refusal::NotAccepted);
     }
     let verified = Verified { caller: Caller { user, admin: claims.admin.0 }, expires_s: claims.exp.0 };

@@ -98,7 +98,7 @@ struct Cli {
 #[derive(Subcommand)]
 pub(super) enum Flags {
     /// Runs the server
-    #[command(after_help = format!("{SERVE_EXAMPLE}\n\n{SETTINGS_HELP}"))]
+    #[command(after_help = format!("{SERVE_EXAMPLE}\n\n{SETTINGS_HELP}"), allow_negative_numbers = true)]
     Serve(Box<ServeFlags>),
     /// Prints a token signed with the server's key
     #[command(after_help = TOKEN_EXAMPLE)]
@@ -122,7 +122,7 @@ pub(super) enum Flags {
     #[command(after_help = RESTORE_EXAMPLE)]
     Restore(RestoreFlags),
     /// Drives load at a server and prints a latency table
-    #[command(after_help = BENCH_EXAMPLE)]
+    #[command(after_help = BENCH_EXAMPLE, allow_negative_numbers = true)]
     Bench(Box<BenchFlags>),
 }
 

@@ -24,6 +24,8 @@ pub const SYNC_CURSORS_MAX: usize = 10_000;
 pub const SIGNAL_KIND_BYTES_MAX: usize = 64;
 /// Longest `data` of a signal, in bytes (contract, section 5).
 pub const SIGNAL_DATA_BYTES_MAX: usize = 1024;
+/// How deep the lists and objects of a signal's data may be: readers stop at a hundred or so, their own levels included.
+pub const SIGNAL_DATA_DEPTH_MAX: usize = 32;
 /// Most users in one question for who is online: more than one screen shows.
 pub const ONLINE_USERS_MAX: usize = 1000;
 /// Most users that one user blocks: more than anybody blocks by hand. All of them are in the user's inbox while it is in

@@ -21,7 +21,7 @@ macro_rules! request {
     ) => {
         $(#[$attribute])*
         #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
+        #[serde(default, expecting = "an object")]
         $visibility struct $name<'a> {
             $(#[serde(borrow $(, alias = $alias)?)] $field: $crate::http::value::Value<'a>,)+
         }
@@ -54,7 +54,10 @@ pub(super) fn from_json<'a, R: Deserialize<'a>>(body: &'a [u8]) -> Result<R, Rej
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Rejection::Invalid("the body must be a JSON object".to_owned()));
     }
-    serde_json::from_slice(body)
+    // What is unknown is passed over, and has to be UTF-8 too.
+    let body = std::str::from_utf8(body)
+        .map_err(|error| Rejection::Invalid(format!("the body is no valid JSON: {error}")))?;
+    serde_json::from_str(body)
         .map_err(|error| Rejection::Invalid(format!("the body is no valid JSON: {error}")))
 }
 

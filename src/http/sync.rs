@@ -17,7 +17,7 @@ use super::request::{Request, decode, from_json, request};
 use super::value::Value;
 use crate::config::limits::{
     CURSOR_BYTES_MAX, LIST_COUNT_DEFAULT, LIST_COUNT_MAX, ONLINE_USERS_MAX, PULL_COUNT_MAX, PULL_WAIT_MS_MAX,
-    SIGNAL_DATA_BYTES_MAX, SIGNAL_KIND_BYTES_MAX,
+    SIGNAL_DATA_BYTES_MAX, SIGNAL_DATA_DEPTH_MAX, SIGNAL_KIND_BYTES_MAX,
 };
 use crate::conversation::Conversations;
 use crate::message::{Address, Rejection, Sync, UserId};
@@ -139,6 +139,7 @@ pub(super) fn decode_signal(encoding: BodyEncoding, body: &[u8]) -> Result<Signa
         let request: JsonSignalRequest<'_> = from_json(body)?;
         let data = request.data.map_or("null", RawValue::get);
         check_data(data)?;
+        check_json(data)?;
         // Outside of a text a line end is white space, and inside there is none.
         let data = data.replace(['\n', '\r'], " ");
         return signal_of(request.target, request.target_type, request.kind, data);
@@ -154,6 +155,26 @@ fn check_data(data: &str) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(check::invalid("data", format_args!("must be at most {SIGNAL_DATA_BYTES_MAX} bytes")))
+}
+
+/// It goes out inside of an event, which has to be readable by every reader of JSON: they differ in how deep a value may
+/// be, and in halves of surrogate pairs and numbers that no `f64` has, which this reader refuses.
+fn check_json(data: &str) -> Result<(), Rejection> {
+    let value: serde_json::Value = serde_json::from_str(data)
+        .map_err(|why| check::invalid("data", format_args!("cannot be read by everybody: {why}")))?;
+    if is_within(&value, SIGNAL_DATA_DEPTH_MAX) {
+        return Ok(());
+    }
+    Err(check::invalid("data", format_args!("must be at most {SIGNAL_DATA_DEPTH_MAX} levels deep")))
+}
+
+fn is_within(value: &serde_json::Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &serde_json::Value>> = match value {
+        serde_json::Value::Array(values) => Box::new(values.iter()),
+        serde_json::Value::Object(fields) => Box::new(fields.values()),
+        _ => return true,
+    };
+    levels > 0 && inner.all(|value| is_within(value, levels - 1))
 }
 
 fn data_json(data: &str) -> String {
@@ -295,6 +316,17 @@ mod tests {
         assert_eq!(refused("", "1"), "kind must not be empty");
         assert_eq!(refused(&"k".repeat(65), "1"), "kind must be at most 64 bytes");
         assert_eq!(refused("k", &format!("\"{}\"", "d".repeat(1023))), "data must be at most 1024 bytes");
+        for unreadable in [r#""\ud800""#, "1e400"] {
+            assert!(refused("k", unreadable).starts_with("data "), "{unreadable}");
+        }
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(refused("k", &nested(33)), "data must be at most 32 levels deep");
+        assert_eq!(
+            refused("k", &nested(400)),
+            "data cannot be read by everybody: recursion limit exceeded at line 1 column 128"
+        );
+        let deepest = format!(r#"{{"target":"b","target_type":"user","kind":"k","data":{}}}"#, nested(32));
+        assert!(decode_signal(BodyEncoding::Json, deepest.as_bytes()).is_ok());
         let fits =
             format!(r#"{{"target":"b","target_type":"user","kind":"k","data":"{}"}}"#, "d".repeat(1022));
         assert!(decode_signal(BodyEncoding::Json, fits.as_bytes()).is_ok());

@@ -286,6 +286,9 @@ impl Inner {
         for session in &self.sessions {
             events.iter().for_each(|event| session.push(event));
         }
+        if let Some(base) = events.iter().find_map(|event| self.rows.base_of(event)) {
+            self.sessions.iter().for_each(|session| session.push(&base));
+        }
     }
 
     /// Gives the conversations it knows. The rows stay for whoever is looking at them just now.

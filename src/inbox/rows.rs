@@ -230,6 +230,14 @@ impl Rows {
         }
     }
 
+    /// What the next events follow for a user who came in with this one: of what was before they got nothing, or not all.
+    pub(super) fn base_of(&self, event: &Event) -> Option<Arc<Event>> {
+        let Event { messages, recalls, .. } = *event;
+        let is_base = (messages, recalls) != (0, 0)
+            && matches!(&event.content, Content::Group { action: GroupAction::Add, user, .. } if *user == self.user);
+        is_base.then(|| Arc::new(Event::new(event.key.clone(), messages, recalls, Content::Behind)))
+    }
+
     fn is_my_end(&self, event: &Event) -> bool {
         if let Content::Block { blocks: false, .. } = event.content {
             return event.messages == 0;
@@ -337,7 +345,7 @@ impl Row {
             Content::Block { blocks, .. } => standing.blocks = *blocks,
             Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
             // Not given to inboxes.
-            Content::Recalled(_) => {}
+            Content::Recalled(_) | Content::Behind => {}
         }
     }
 

@@ -38,6 +38,9 @@ pub enum Content {
         /// Who took it back.
         by: UserId,
     },
+    /// The user has just come in; what was before is to be pulled, as far as they may read it. For their own sessions,
+    /// so that what comes next follows something.
+    Behind,
     /// Somebody has read up to a message.
     Ack {
         /// Who.
@@ -144,6 +147,7 @@ impl Event {
             Content::Signal { kind, data, .. } => kind.len() + data.len(),
             Content::Group { action: GroupAction::Rename(name), .. } => name.len(),
             Content::Recalled(_)
+            | Content::Behind
             | Content::Recall { .. }
             | Content::Ack { .. }
             | Content::Group { .. }

@@ -20,8 +20,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When there is no server, or it says no; then with its words.
 pub(super) fn ask_server(ops: SocketAddr, token: &str, path: &str, body: &Value) -> Result<Value, Error> {
     let answer = exchange(ops, token, path, &body.to_string());
-    let answer =
-        answer.map_err(|why| Error::Refused(format!("no answer from the server at {ops}: {why}")))?;
+    let answer = answer.map_err(|why| {
+        Error::Refused(format!(
+            "no answer from the server at {ops}: {why}; if it runs, name its operations address with --ops"
+        ))
+    })?;
     let (status, body) = parse(&answer)
         .ok_or_else(|| Error::Refused(format!("what answers at {ops} is no chinwag server")))?;
     match status {

@@ -50,6 +50,16 @@ fn a_wrong_method_is_405_and_says_which_is_allowed() {
 }
 
 #[test]
+fn a_stream_is_asked_for_with_get_whatever_comes_along() {
+    let server = shared_server();
+    for body in [&b""[..], b"{}"] {
+        let reply = server.exchange(request("POST", "/im.chat/stream", &[], body));
+        reply.assert_error(405, 10001);
+        assert_eq!(reply.header("allow"), Some("GET"));
+    }
+}
+
+#[test]
 fn a_body_that_says_it_is_too_large_is_refused_before_it_is_sent() {
     let server = shared_server();
     let alice = server.client("alice");

@@ -15,7 +15,7 @@ fn settings() -> Vec<(&'static str, String, &'static str)> {
     let plain = [
         ("listen", "127.0.0.1:0", "nowhere"),
         ("ops", "127.0.0.1:0", "8001"),
-        ("body-limit", "2048", "1"),
+        ("body-limit", "2048", "-1"),
         ("sync", "interval", "sometimes"),
         ("sync-interval", "20ms", "soon"),
         ("header-timeout", "5s", "0s"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, TestServer, fresh, shared_server};
+use crate::support::{Client, TestServer, fresh, request, shared_server};
 
 /// How a message of `sender` looks to who addresses the conversation as `target`.
 #[track_caller]
@@ -216,8 +216,7 @@ fn what_is_refused_is_refused_before_the_upgrade() {
     assert!(alice.stream_with("", &[("Token", alice.token())]).is_ok());
     let reply = server.exchange(alice.get("/im.chat/stream", &[]));
     reply.assert_error_naming(426, 10001, &["WebSocket", "text/event-stream"]);
-    let reply = alice.post("/im.chat/stream", &[], b"{}").expect("a reply");
-    reply.assert_error(400, 10001);
+    server.exchange(request("GET", "/im.chat/stream", &[auth], b"{}")).assert_error(400, 10001);
 }
 
 #[test]

@@ -144,6 +144,38 @@ fn a_newcomer_to_a_group_has_no_hole_where_they_may_not_read() {
     assert_eq!(events.len(), 2);
 }
 
+#[test]
+fn who_comes_back_into_a_group_hears_where_it_stands_before_anything_further() {
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
+    let group = fresh("group");
+    alice.create_group(&group, &[&bob.user]);
+    let (mut of_alice, mut of_bob) = (alice.stream(), bob.stream());
+    let of_group = json!({"group_id": group, "user_ids": [bob.user]});
+    alice.group(&group).send("one");
+    alice.group_call("kick", &of_group);
+    alice.group(&group).send("not for bob");
+    alice.group(&group).recall(1);
+    alice.group_call("add", &of_group);
+    alice.group(&group).send("three");
+    alice.group(&group).recall(3);
+    let kinds = |events: &[Value]| -> Vec<String> {
+        events.iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
+    };
+    let events: Vec<_> = (0..6).map(|_| of_bob.event()).collect();
+    assert_eq!(kinds(&events), ["msg", "group", "group", "behind", "msg", "recall"], "{events:?}");
+    of_bob.assert_quiet();
+    assert_eq!(events[3]["chats"], json!([cursor(&group, "group", 2, 1)]));
+    assert_eq!(
+        (&events[4]["content"]["msg_index"], &events[5]["content"]["recall_index"]),
+        (&json!(3), &json!(2))
+    );
+    // It is nobody else's business.
+    let events: Vec<_> = (0..7).map(|_| of_alice.event()).collect();
+    assert_eq!(kinds(&events), ["msg", "group", "msg", "recall", "group", "msg", "recall"], "{events:?}");
+    of_alice.assert_quiet();
+}
+
 /// What a reader has, over all of its connections.
 #[derive(Default)]
 struct Known {

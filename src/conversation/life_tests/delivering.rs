@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::*;
-use crate::live::{Behind, Content, Event, GroupAction, Limits, Session};
+use crate::live::{Behind, Content, Event, Limits, Session};
 use crate::message::Chat;
 
 pub(super) fn session() -> Arc<Session> {
@@ -122,10 +122,7 @@ async fn the_newcomer_hears_of_coming_in_and_the_one_put_out_of_that_and_nothing
             other => format!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        told,
-        [format!("{:?} ben by ann", GroupAction::Add), "while".into(), "Kick ben by ann".into()]
-    );
+    assert_eq!(told, ["Add ben by ann", "Behind", "while", "Kick ben by ann"]);
     life.stop().await;
 }
 

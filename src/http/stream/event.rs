@@ -25,6 +25,7 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
     match &event.content {
         Content::Message(message) => message_event(out, &message.view(0), at, &addressed(at)),
         Content::Recalled(last) => message_event(out, &last.view(), at, &addressed(at)),
+        Content::Behind => behind_json(out, &[(at.clone(), event.messages, event.recalls)]),
         Content::Recall { msg_index, recall_index, by } => {
             recall_event(out, *msg_index, *recall_index, by.as_str(), at);
         }
@@ -137,17 +138,19 @@ pub(super) fn behind(behind: &Behind, viewer: &UserId) -> Bytes {
 
 /// The same for conversations as the viewer addresses them, with their message and recall index.
 pub(super) fn behind_list(chats: &[(Address, u32, u32)]) -> Bytes {
-    frame::text(EVENT_JSON_BYTES + chats.len() * CHAT_JSON_BYTES, |out| {
-        out.extend_from_slice(b"{\"type\":\"behind\",\"chats\":[");
-        list(out, chats, |out, (at, msg_index, recall_index)| {
-            out.push(b'{');
-            target_json(out, at);
-            field(out, b",\"msg_index\":", *msg_index);
-            field(out, b",\"recall_index\":", *recall_index);
-            out.push(b'}');
-        });
-        out.extend_from_slice(b"]}");
-    })
+    frame::text(EVENT_JSON_BYTES + chats.len() * CHAT_JSON_BYTES, |out| behind_json(out, chats))
+}
+
+fn behind_json(out: &mut Vec<u8>, chats: &[(Address, u32, u32)]) {
+    out.extend_from_slice(b"{\"type\":\"behind\",\"chats\":[");
+    list(out, chats, |out, (at, msg_index, recall_index)| {
+        out.push(b'{');
+        target_json(out, at);
+        field(out, b",\"msg_index\":", *msg_index);
+        field(out, b",\"recall_index\":", *recall_index);
+        out.push(b'}');
+    });
+    out.extend_from_slice(b"]}");
 }
 
 /// The last event before the server closes the stream, and why.

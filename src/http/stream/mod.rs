@@ -38,7 +38,6 @@ use super::failure::Failure;
 use super::pieces::Pieces;
 use super::response::{Answer, Body};
 use super::{Options, credentials};
-use crate::auth::LEEWAY_S;
 use crate::conversation::reader::Attached;
 use crate::live::{Limits, Session};
 use crate::message::{Address, Caller, Chat, Rejection, UserId};
@@ -146,7 +145,12 @@ pub(super) struct Pending {
 /// refusal.
 pub(super) async fn answer(edge: &Arc<Edge>, request: Request<Incoming>) -> (Answer, Option<Pending>) {
     if !request.body().is_end_stream() {
-        let failure = Failure::Rejected(Rejection::Invalid("a request for a stream has no body".to_owned()));
+        let failure = match *request.method() {
+            Method::GET => {
+                Failure::Rejected(Rejection::Invalid("a request for a stream has no body".to_owned()))
+            }
+            _ => Failure::WrongMethod { allow: "GET" },
+        };
         return (Answer::failure(failure).closing(), None);
     }
     let (mut head, _) = request.into_parts();
@@ -197,7 +201,7 @@ async fn open(edge: &Arc<Edge>, head: &Parts) -> Result<(Kind, Opened), Failure>
     if let Some(limiter) = &edge.limiter {
         limiter.check(&verified.caller.user).map_err(|wait| Failure::TooFast { wait })?;
     }
-    let left_s = verified.expires_s.saturating_add(LEEWAY_S).saturating_sub(now_s);
+    let left_s = verified.expires_s.saturating_sub(now_s);
     let opened = attach(edge, verified.caller, expiry(left_s), handshake::will_resume(head)).await?;
     Ok((kind, opened))
 }
