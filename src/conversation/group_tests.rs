@@ -76,7 +76,7 @@ fn outsiders_see_do_and_change_nothing() {
     assert_eq!(readable(&state, "eve").map(|_| ()), outside);
     assert_eq!(recall(&mut state, "eve", 1).map(|_| ()), outside);
     assert_eq!(info(&state, &id(), &eve).map(|_| ()), outside);
-    assert_eq!(members(&state, &eve, "", 10).map(|_| ()), outside);
+    assert_eq!(members(&state, &eve, "", 10, 9).map(|_| ()), outside);
     assert_eq!(change_add(&mut state, &eve, &["eve"]), outside);
     assert_eq!(change_kick(&mut state, &eve, &["bob"]), outside);
     assert_eq!(change_leave(&mut state, &eve), outside);
@@ -166,6 +166,22 @@ fn the_owner_is_succeeded_by_the_longest_standing_admin_then_member() {
 }
 
 #[test]
+fn the_members_say_who_is_muted_as_long_as_it_lasts() {
+    let mut state = group();
+    silence(&mut state, &caller("alice"), "bob", 20, 2 * S).expect("the owner");
+    let muted = |state: &State, now_ns| {
+        let page = members(state, &caller("bob"), "", 10, now_ns).expect("a member");
+        page.members.iter().map(|member| member.muted_until_s).collect::<Vec<_>>()
+    };
+    assert_eq!(muted(&state, 3 * S), [0, 20]);
+    assert_eq!(muted(&state, 20 * S - 1), [0, 20]);
+    assert_eq!(muted(&state, 20 * S), [0, 0]);
+    // By the clock of the conversation, as for sends.
+    send(&mut state, "alice", &draft("later", ""), 20 * S).expect("the owner");
+    assert_eq!(muted(&state, 3 * S), [0, 0]);
+}
+
+#[test]
 fn members_come_in_pages_and_a_foreign_cursor_is_refused() {
     let mut state = group();
     change_add(&mut state, &caller("alice"), &["c", "d", "e"]).expect("the owner");
@@ -173,7 +189,7 @@ fn members_come_in_pages_and_a_foreign_cursor_is_refused() {
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = members(&state, &caller("alice"), &cursor, 2).expect("a member");
+        let page = members(&state, &caller("alice"), &cursor, 2, 9).expect("a member");
         seen.extend(page.members.iter().map(|member| member.user.to_string()));
         cursor = page.cursor;
         if cursor.is_empty() {
@@ -181,7 +197,7 @@ fn members_come_in_pages_and_a_foreign_cursor_is_refused() {
         }
     }
     assert_eq!(seen, ["alice", "bob", "d", "e"]);
-    assert!(matches!(members(&state, &caller("alice"), "x", 2), Err(Rejection::Invalid(_))));
+    assert!(matches!(members(&state, &caller("alice"), "x", 2, 9), Err(Rejection::Invalid(_))));
 }
 
 #[test]
@@ -376,7 +392,7 @@ fn of_a_dismissed_group_nothing_is_left_but_its_id() {
         assert!(state.standing_of(&user(who)).is_none());
         for by in [caller(who), admin(who)] {
             assert_eq!(info(&state, &id(), &by).map(|_| ()), none);
-            assert_eq!(members(&state, &by, "", 10).map(|_| ()), none);
+            assert_eq!(members(&state, &by, "", 10, S).map(|_| ()), none);
             assert_eq!(change_add(&mut state, &by, &["bob"]), none);
             assert_eq!(change_kick(&mut state, &by, &["bob"]), none);
             assert_eq!(change_leave(&mut state, &by), none);

@@ -229,6 +229,23 @@ fn everybody_in_the_group_hears_of_every_change() {
 }
 
 #[test]
+fn the_members_say_who_is_muted_until_when() {
+    let server = shared_server();
+    let (owner, admin, member, group) = three(&server);
+    mute(&owner, &group, &member.user, LATER);
+    let muted = |client: &Client| {
+        let page = client.group_call("members", &json!({"group_id": group}));
+        let until = |member: &Value| member["muted_until"].as_u64().expect("a number");
+        page["members"].as_array().expect("members").iter().map(until).collect::<Vec<_>>()
+    };
+    for client in [&owner, &admin, &member, &server.admin(&fresh("app"))] {
+        assert_eq!(muted(client), [0, 0, LATER]);
+    }
+    mute(&owner, &group, &member.user, 0);
+    assert_eq!(muted(&member), [0, 0, 0]);
+}
+
+#[test]
 fn the_verbs_work_over_a_websocket_as_forms_and_in_protobuf() {
     let server = shared_server();
     let (owner, _, member, group) = three(&server);

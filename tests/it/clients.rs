@@ -126,6 +126,8 @@ async fn groups_are_made_changed_and_left() {
     assert_eq!((listed.groups.len(), listed.cursor.as_str()), (1, ""));
     assert_eq!((listed.groups[0].name.as_str(), listed.groups[0].duty), ("Others", Duty::Admin));
     of_alice.mute(&group, &user(&bob), u32::MAX).await.expect("muted");
+    let members = of_bob.members(&group, "", 10).await.expect("members").members;
+    assert_eq!((members[0].muted_until_s, members[1].muted_until_s), (0, u32::MAX.into()));
     let muted = of_bob.send(&Address::Group(group.clone()), "x").await.expect_err("muted");
     assert!(muted.to_string().contains("muted"), "{muted}");
     of_alice.mute(&group, &user(&bob), 0).await.expect("not muted any more");
