@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 pub(crate) use self::administer::{dismiss, mute, rename, set_duty};
-pub(super) use self::apply::{apply, owner_of};
+pub(super) use self::apply::{apply, heir_of, owner_of};
 pub(crate) use self::mutes::{Mute, Mutes};
 use super::record::{GroupChange, GroupV1, KeyV1, Record};
 use super::state::{Decision, GroupFacts, NOT_A_MEMBER, State};

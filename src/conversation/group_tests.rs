@@ -1,5 +1,8 @@
 //! The rules of groups.
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::super::state::tests::{accept, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
 use crate::message::{Direction, Page};
@@ -163,6 +166,48 @@ fn the_owner_is_succeeded_by_the_longest_standing_admin_then_member() {
     change_leave(&mut state, &caller("carol")).expect("a member");
     assert_eq!(duties(&state), []);
     assert_eq!(state.group.as_ref().map(|facts| facts.members_count), Some(0));
+}
+
+/// A change that an admin token makes at random.
+fn any_change<'a>(
+    state: &State,
+    key: &'a ConversationKey,
+    by: &'a Caller,
+    users: &'a [UserId],
+    random: &mut StdRng,
+) -> Result<Decision<'a, ()>, Rejection> {
+    let duty = [Duty::Member, Duty::Admin, Duty::Owner][random.random_range(0..3)];
+    let now_ns = random.random_range(5..9);
+    match random.random_range(0..4) {
+        0 => add(state, key, by, users, now_ns),
+        1 => kick(state, key, by, users, now_ns),
+        2 => leave(state, key, by, now_ns),
+        _ => set_duty(state, key, by, &users[0], duty, now_ns),
+    }
+}
+
+/// Takes over a change; whether the one who was said to inherit the group with it owns it, or nobody does anew.
+fn heir_comes_true(state: &mut State, decision: Result<Decision<'_, ()>, Rejection>) -> bool {
+    let Ok(Decision::Append(Record::Group(change), ())) = &decision else { return true };
+    let (foretold, before) = (heir_of(state, change), owner_of(state));
+    let says_itself = matches!(change.change(), Ok(GroupChange::Duty));
+    accept(state, decision).expect("it was lawful");
+    foretold == owner_of(state).filter(|owner| !says_itself && before.as_ref() != Some(owner))
+}
+
+#[test]
+fn who_inherits_the_group_is_known_before_it_happens() {
+    for seed in 0..300 {
+        let (mut state, mut random) = (group(), StdRng::seed_from_u64(seed));
+        for step in 0..30 {
+            let mut some = users(&["alice", "bob", "carol", "dave", "erin"]);
+            (0..some.len()).for_each(|place| some.swap(place, random.random_range(0..5)));
+            some.truncate(random.random_range(1..6));
+            let (key, by) = (state.key.clone(), Caller { user: some[0].clone(), admin: true });
+            let decision = any_change(&state, &key, &by, &some, &mut random);
+            assert!(heir_comes_true(&mut state, decision), "seed {seed} step {step}: {:?}", duties(&state));
+        }
+    }
 }
 
 #[test]
