@@ -443,8 +443,7 @@ fn changes_survive_crashes_checkpoints_compaction_and_a_move() {
     mute(&server.client("bob"), "kept", "carol", LATER);
     let before_dismissal = server.admin("root");
     let ops = |server: &TestServer, body: Value| {
-        let root = Client::new(server.ready().ops, "root", server.admin("root").token().to_owned());
-        root.call("/im.admin/snapshot", &body).ok();
+        server.operator().call("/im.admin/snapshot", &body).ok();
     };
     // The pack has the text of the group that is going to end.
     ops(&server, json!({}));
