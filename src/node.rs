@@ -445,3 +445,17 @@ impl StopSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answers_get_a_moment_whether_time_is_up_or_not() {
+        let now = Instant::now();
+        let got = |left: Duration| farewell(now + left).duration_since(now);
+        assert!(got(Duration::ZERO) >= FAREWELL);
+        assert_eq!(got(Duration::from_millis(400)), Duration::from_millis(400));
+        assert!(got(Duration::from_mins(1)) < Duration::from_secs(50), "no client holds up the end for long");
+    }
+}

@@ -31,3 +31,34 @@ impl Draining {
         if self.drain.has_begun() { Err(Failure::Rejected(Rejection::Draining)) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::message::UserId;
+
+    #[tokio::test]
+    async fn whoever_is_answered_finds_the_drain_begun() {
+        let (node, draining) = watch::channel(false);
+        let orders = Arc::new(AtomicU32::new(0));
+        let counted = orders.clone();
+        let order = Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let draining = Draining::new(order, draining);
+        let by = Caller { user: UserId::parse("root").expect("an id"), admin: true };
+        let mut answer = pin!(draining.begin(&by));
+        assert!(answer.as_mut().now_or_never().is_none(), "the node has not heard it yet");
+        assert_eq!((orders.load(Ordering::Relaxed), draining.refuse().is_ok()), (1, true));
+        node.send_replace(true);
+        answer.await;
+        assert!(draining.refuse().is_err());
+        draining.begin(&by).await;
+    }
+}
