@@ -307,13 +307,20 @@ fn data(layers: &Layers) -> Result<PathBuf, Error> {
 
 fn token(flags: cli::TokenFlags, environment: Environment<'_>) -> Result<Token, Error> {
     let user = UserId::parse(&flags.user).map_err(|why| Error::new("--user", why))?;
-    let ttl = flags.ttl.as_deref().unwrap_or("24h");
-    let ttl = value::duration(ttl, &limits::TOKEN_TTL).map_err(|why| Error::new("--ttl", why))?;
+    let ttl = token_ttl(flags.ttl.as_deref()).map_err(|why| Error::new("--ttl", why))?;
     let key = match &flags.key {
         Some(file) => KeyPlace::File(value::path(file).map_err(|why| Error::new("--key", why))?),
         None => KeyPlace::Data(data_of_the_server(flags.data, flags.config, environment)?),
     };
     Ok(Token { user, ttl, admin: flags.admin, key })
+}
+
+/// How long a token is good that is made here or asked for: a day unless somebody says otherwise.
+///
+/// # Errors
+/// What is no duration within [`limits::TOKEN_TTL`]; the text says what is.
+pub fn token_ttl(text: Option<&str>) -> Result<Duration, String> {
+    value::duration(text.unwrap_or("24h"), &limits::TOKEN_TTL)
 }
 
 /// The data directory that `serve` would use here, so that both work with the same key.

@@ -273,6 +273,8 @@ pub struct Member {
     pub duty: Duty,
     /// Since when, Unix time in nanoseconds.
     pub joined_ns: u64,
+    /// Until when they may send nothing, Unix seconds; 0: they may.
+    pub muted_until_s: u64,
 }
 
 /// A page of members, in order of their first appearance in the group.

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::auth;
+use crate::auth::{self, LocalKey};
 use crate::config::{self, SyncMode};
 use crate::conversation::recovery::{self, Recovered};
 use crate::conversation::reserve::Reserve;
@@ -22,14 +22,16 @@ use crate::conversation::{self, Calls, Place, Started, checkpoint, encoded, pass
 use crate::data_dir::{self, DataDir, Lock};
 use crate::disk::{Disk, Real};
 use crate::exit;
-use crate::http::admin::{Admin, BackedUp, Orders};
+use crate::http::admin::{Admin, BackedUp, Means, Orders};
 use crate::http::{self, Edge, Readiness, ReadinessProbe, Tls};
 use crate::message::Rejection;
 use crate::telemetry::Metrics;
 use crate::{tools, wal};
 
-/// After the log has failed, so long for the answers that say so to leave the sockets.
+/// So long for the last answers to leave the sockets, also where time is up: after the log has failed, those that say so.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// No longer than this does a client of the operations address hold up an end for which everything else is ready.
+const OPS_FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// With so few workers one of them writes the log. Measured on two cores; with more workers the log's own thread has a
 /// core to itself, and what a wake-up costs is not taken from calls.
@@ -118,7 +120,7 @@ pub async fn run(config: config::Serve) -> Result<(), Error> {
         renew_on_hangup(tls)?;
     }
     announce(&config, &node.found, public.address, ops.address, began)?;
-    let reason = stop.wait().await;
+    let reason = stop.wait(&node.drain_order).await;
     info!(reason, "draining");
     node.drain(serving, config.drain_timeout).await
 }
@@ -129,8 +131,11 @@ struct Node {
     /// The system takes it back with the process.
     _lock: ManuallyDrop<Lock>,
     started: Started,
+    key: Arc<LocalKey>,
     verifier: Arc<auth::Verifier>,
     metrics: Arc<Metrics>,
+    /// Told when an operator orders the drain.
+    drain_order: Arc<Notify>,
     draining: watch::Sender<bool>,
     format: data_dir::Format,
     found: Found,
@@ -148,7 +153,9 @@ impl Node {
         let lock = ManuallyDrop::new(Lock::acquire(&config.data)?);
         let disk: Arc<dyn Disk> = Arc::new(Real);
         let data = DataDir::open(disk.clone(), &config.data)?;
-        let verifier = Arc::new(auth::Verifier::open(config)?);
+        // Under the lock: two servers that start at once must not make two keys.
+        let key = Arc::new(LocalKey::open_or_create(&config.data)?);
+        let verifier = Arc::new(auth::Verifier::open(&key, config)?);
         let place = Place::of(&data, disk);
         let recovered = recovery::recover(&place, &data.wal_dir())?;
         let metrics = Arc::new(Metrics::new(config.sync));
@@ -172,7 +179,8 @@ impl Node {
         if started.log_has_begun() {
             mark_started(&data)?;
         }
-        Ok(Self { _lock: lock, started, verifier, metrics, draining, format, found })
+        let drain_order = Arc::default();
+        Ok(Self { _lock: lock, started, key, verifier, metrics, drain_order, draining, format, found })
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
@@ -212,7 +220,19 @@ impl Node {
                 Ok(BackedUp { files, linked, bytes, last_lsn })
             }),
         };
-        Admin::new(self.verifier.clone(), orders)
+        Admin::new(self.verifier.clone(), orders, self.means())
+    }
+
+    /// With what the admin calls are answered that take no time.
+    fn means(&self) -> Means {
+        let drain_order = self.drain_order.clone();
+        Means {
+            key: self.key.clone(),
+            conversations: self.started.conversations.clone(),
+            // One that comes before anybody waits for it is kept.
+            drain: Box::new(move || drain_order.notify_one()),
+            draining: self.draining.subscribe(),
+        }
     }
 
     fn readiness(&self) -> ReadinessProbe {
@@ -237,7 +257,8 @@ impl Node {
         }
         let stopped = tokio::time::timeout_at(deadline.into(), self.started.stop()).await;
         let _ = stopping.send(true);
-        ops.abort();
+        // What was asked of it is answered too, an order to drain first of all.
+        let _ = tokio::time::timeout_at(farewell(deadline).into(), ops).await;
         match stopped {
             Ok(result) => result?,
             Err(_) => warn!("the last checkpoint did not end in time; the next start reads the log instead"),
@@ -245,6 +266,12 @@ impl Node {
         info!("drained");
         Ok(())
     }
+}
+
+/// Until when the operations address may finish its answers.
+fn farewell(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    deadline.clamp(now + FAREWELL, now + OPS_FAREWELL_MAX)
 }
 
 /// What the operator can put right is theirs to read; the rest goes to the log.
@@ -409,11 +436,26 @@ impl StopSignals {
         Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
     }
 
-    /// Waits for the first, and names it.
-    async fn wait(mut self) -> &'static str {
+    /// Waits for the first of them or for an operator's order, and names it.
+    async fn wait(mut self, order: &Notify) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            () = order.notified() => "an order",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answers_get_a_moment_whether_time_is_up_or_not() {
+        let now = Instant::now();
+        let got = |left: Duration| farewell(now + left).duration_since(now);
+        assert!(got(Duration::ZERO) >= FAREWELL);
+        assert_eq!(got(Duration::from_millis(400)), Duration::from_millis(400));
+        assert!(got(Duration::from_mins(1)) < Duration::from_secs(50), "no client holds up the end for long");
     }
 }

@@ -77,11 +77,7 @@ impl LocalKey {
 
     /// A token that names `caller` for `ttl` from `now_s` (Unix time in seconds).
     pub fn sign(&self, caller: &Caller, now_s: u64, ttl: Duration) -> String {
-        let claims = Claims {
-            sub: caller.user.as_str(),
-            exp: now_s.saturating_add(ttl.as_secs()),
-            admin: caller.admin,
-        };
+        let claims = Claims { sub: caller.user.as_str(), exp: expires_s(now_s, ttl), admin: caller.admin };
         jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(&self.secret))
             .expect("an HMAC over three plain claims cannot fail")
     }
@@ -89,6 +85,11 @@ impl LocalKey {
     pub(super) fn secret(&self) -> &[u8] {
         &self.secret
     }
+}
+
+/// When a token ends that is signed now: its `exp`, Unix time in seconds.
+pub fn expires_s(now_s: u64, ttl: Duration) -> u64 {
+    now_s.saturating_add(ttl.as_secs())
 }
 
 impl std::fmt::Debug for LocalKey {

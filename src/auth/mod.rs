@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::config;
 use crate::message::Caller;
 
-pub use local_key::LocalKey;
+pub use local_key::{LocalKey, expires_s};
 
 /// By how much the clock of whoever signed a token may be ahead, in seconds: how early `nbf` may be. Servers under NTP
 /// differ by less than one. `exp` has no such grace: an expired token opens no door.
@@ -100,17 +100,15 @@ pub struct PublicKeys {
 }
 
 impl Verifier {
-    /// Accepts what the settings of `serve` say; makes the data directory's own key if there is none.
-    ///
-    /// The caller holds the lock of the data directory.
-    pub fn open(settings: &config::Serve) -> Result<Self, Error> {
+    /// Accepts tokens signed with `local`, the data directory's own key, and what the settings of `serve` say.
+    pub fn open(local: &LocalKey, settings: &config::Serve) -> Result<Self, Error> {
         let public = PublicKeys {
             pem_files: settings.verify_keys.clone(),
             jwks_file: settings.jwks.clone(),
             audience: settings.audience.clone(),
             issuer: settings.issuer.clone(),
         };
-        Self::new(&LocalKey::open_or_create(&settings.data)?, &public)
+        Self::new(local, &public)
     }
 
     /// Accepts tokens signed with `local` and those of `public`, read from their files now.

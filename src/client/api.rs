@@ -289,6 +289,8 @@ struct MemberReply {
     user_id: String,
     duty: u8,
     joined: u64,
+    #[serde(default)]
+    muted_until: u64,
 }
 
 impl MembersReply {
@@ -298,6 +300,7 @@ impl MembersReply {
                 user: user_id(&member.user_id)?,
                 duty: duty(member.duty)?,
                 joined_ns: member.joined.saturating_mul(NANOS_PER_SECOND),
+                muted_until_s: member.muted_until,
             })
         };
         let members = self.members.into_iter().map(member).collect::<Result<_, Error>>()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::api::Message;
-use crate::message::Address;
+use crate::message::{Address, Duty};
 
 /// Where conversations begin that are there when a reader without positions first connects. Those that
 /// come later begin with their first message: all of it is news.
@@ -77,10 +77,16 @@ pub enum Event {
         at: Address,
         /// `create`, `add`, `kick`, `leave`, `duty`, `rename`, `mute`, `dismiss`; later servers may have more.
         action: String,
-        /// Who.
+        /// Whom it is about; of `rename` and `dismiss`, who did it.
         user: String,
         /// Who did it.
         by: String,
+        /// With `duty`: what the user has now. A later server may have more duties, which are none here.
+        duty: Option<Duty>,
+        /// With `rename`: the new name.
+        name: Option<String>,
+        /// With `mute`: until when, Unix seconds; 0: they may send again.
+        until_s: Option<u64>,
     },
     /// A restore took history back: what the caller keeps of it is not what the server has.
     Reset {

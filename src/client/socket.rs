@@ -97,6 +97,12 @@ pub(super) struct GroupChange {
     pub(super) action: String,
     pub(super) user: String,
     pub(super) by: String,
+    #[serde(default)]
+    pub(super) duty: Option<u8>,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) until: Option<u64>,
 }
 
 /// What tells frames apart.

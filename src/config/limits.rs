@@ -109,7 +109,7 @@ pub const RETAIN_COUNT: RangeInclusive<u64> = 1..=u32::MAX as u64;
 pub const SCRUB_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
 /// `--scrub-rate`, in bytes per second: below 64 KiB a day is not enough for 6 GB.
 pub const SCRUB_RATE: RangeInclusive<u64> = 64 * 1024..=1 << 40;
-/// Life of a token that `chinwag token` makes.
+/// Life of a token that `chinwag token` or `POST /im.admin/token` makes: a token cannot be called back before.
 pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 3650);
 /// `bench --connections`: what one address has ports for.
 pub const BENCH_CONNECTIONS: RangeInclusive<u64> = 1..=20_000;

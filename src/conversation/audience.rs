@@ -195,7 +195,7 @@ fn message_of(state: &State, send: &SendV1<'_>) -> Content {
 }
 
 /// One for each user that the change is about; the first of a new group is its owner. What is about the group itself is
-/// about whoever did it.
+/// about whoever did it. Where somebody inherits the group with it, one more says so.
 fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
     let newest_message_ns = state.newest_message_ns().unwrap_or(change.timestamp_ns);
     let by = id(state, change.by);
@@ -205,7 +205,7 @@ fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
 
 fn group_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupAction)> {
     let Ok(kind) = change.change() else { return Vec::new() };
-    let of_each = |action: fn(usize) -> GroupAction| {
+    let of_each = |action: fn(usize) -> GroupAction| -> Vec<_> {
         let users = change.users.iter().enumerate();
         users.map(|(number, user)| (id(state, user), action(number))).collect()
     };
@@ -214,9 +214,13 @@ fn group_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupActio
         GroupChange::Create => {
             of_each(|number| if number == 0 { GroupAction::Create } else { GroupAction::Add })
         }
-        GroupChange::Add => of_each(|_| GroupAction::Add),
-        GroupChange::Kick => of_each(|_| GroupAction::Kick),
-        GroupChange::Leave => of_each(|_| GroupAction::Leave),
+        GroupChange::Add => {
+            let came = of_each(|_| GroupAction::Add);
+            came.into_iter().chain(heir_action(state, change)).collect()
+        }
+        // Who goes hears of that last.
+        GroupChange::Kick => heir_action(state, change).chain(of_each(|_| GroupAction::Kick)).collect(),
+        GroupChange::Leave => heir_action(state, change).chain(of_each(|_| GroupAction::Leave)).collect(),
         GroupChange::Duty => duty_actions(state, change),
         GroupChange::Rename => of_group(GroupAction::Rename(change.name.into())),
         GroupChange::Mute => {
@@ -234,6 +238,11 @@ fn duty_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupAction
     let before = before.map(|owner| (owner, GroupAction::Duty(Duty::Admin)));
     let users = change.users.iter().map(|user| (id(state, user), GroupAction::Duty(duty)));
     users.chain(before).collect()
+}
+
+/// Who inherits the group.
+fn heir_action(state: &State, change: &GroupV1<'_>) -> impl Iterator<Item = (UserId, GroupAction)> + use<> {
+    group::heir_of(state, change).map(|heir| (heir, GroupAction::Duty(Duty::Owner))).into_iter()
 }
 
 /// An id of a record that is about to be accepted: the rules have seen it.

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 pub(crate) use self::administer::{dismiss, mute, rename, set_duty};
-pub(super) use self::apply::{apply, owner_of};
+pub(super) use self::apply::{apply, heir_of, owner_of};
 pub(crate) use self::mutes::{Mute, Mutes};
 use super::record::{GroupChange, GroupV1, KeyV1, Record};
 use super::state::{Decision, GroupFacts, NOT_A_MEMBER, State};
@@ -122,24 +122,27 @@ pub(crate) fn info(state: &State, group: &GroupId, caller: &Caller) -> Result<Gr
     })
 }
 
-/// The members behind `cursor`, in order of their first appearance in the group, at most `count`.
+/// The members behind `cursor`, in order of their first appearance in the group, at most `count`; who is muted, as of now.
 pub(crate) fn members(
     state: &State,
     caller: &Caller,
     cursor: &str,
     count: u32,
+    now_ns: u64,
 ) -> Result<MembersPage, Rejection> {
-    facts(state)?;
+    let mutes = &facts(state)?.mutes;
     see(state, caller)?;
+    let timestamp_ns = state.next_timestamp_ns(now_ns);
     let from: u32 = match cursor {
         "" => 0,
         text => text.parse().map_err(|_| Rejection::Invalid("cursor: not one this server gave".into()))?,
     };
     let mut behind = state.participants.members().skip_while(|(number, ..)| *number < from);
-    let members = behind.by_ref().take(count as usize).map(|(_, row, membership)| Member {
+    let members = behind.by_ref().take(count as usize).map(|(number, row, membership)| Member {
         user: row.user.clone(),
         duty: membership.duty,
         joined_ns: membership.joined_ns,
+        muted_until_s: mutes.until_s_after(number, timestamp_ns),
     });
     let members = members.collect();
     let cursor = behind.next().map_or(String::new(), |(number, ..)| number.to_string());

@@ -1,7 +1,8 @@
 //! The admin calls: orders of an operator, on the operations address, with an admin token.
 //!
 //! Bodies and replies are JSON. An order may take minutes, so it runs on a thread of its own, one at a time, and to
-//! its end also when nobody waits for the answer any more. What an order does is the node's business.
+//! its end also when nobody waits for the answer any more. What an order does is the node's business. Other calls are
+//! answered at once, also while an order runs: `token`, `drain`, `members`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,15 +14,21 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use self::drain::Draining;
 use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
 use super::failure::Failure;
 use super::response::Answer;
-use crate::auth::Verifier;
-use crate::message::Rejection;
+use crate::auth::{LocalKey, Verifier};
+use crate::conversation::Conversations;
+use crate::message::{Caller, Rejection};
+
+mod drain;
+mod members;
+mod token;
 
 /// What every path here begins with.
 pub(super) const PREFIX: &str = "/im.admin/";
@@ -57,10 +64,28 @@ pub struct Orders {
     pub backup: BackupOrder,
 }
 
+/// Begins the drain of the node, and does not wait for it. Ordered again, it changes nothing.
+pub type DrainOrder = Box<dyn Fn() + Send + Sync>;
+
+/// What the calls work with that are answered at once.
+pub struct Means {
+    /// Signs tokens.
+    pub key: Arc<LocalKey>,
+    /// Has the members of groups.
+    pub conversations: Conversations,
+    /// See [`DrainOrder`].
+    pub drain: DrainOrder,
+    /// Becomes true when the node drains.
+    pub draining: watch::Receiver<bool>,
+}
+
 /// Answers the admin calls.
 pub struct Admin {
     verifier: Arc<Verifier>,
     orders: Arc<Orders>,
+    key: Arc<LocalKey>,
+    conversations: Conversations,
+    draining: Draining,
     bodies: body::Reader,
     /// One order at a time: two would only share the disk.
     turn: Arc<Semaphore>,
@@ -79,23 +104,34 @@ struct SnapshotBody {
     compact: bool,
 }
 
+/// Of a call without settings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmptyBody {}
+
 impl Admin {
-    /// Carries out `orders` for whoever has an admin token.
-    pub fn new(verifier: Arc<Verifier>, orders: Orders) -> Self {
+    /// Carries out `orders`, and answers the other calls by `means`, for whoever has an admin token.
+    pub fn new(verifier: Arc<Verifier>, orders: Orders, means: Means) -> Self {
         let bodies = body::Reader::new(BODY_BYTES_MAX, BODY_TIMEOUT);
-        Self { verifier, orders: Arc::new(orders), bodies, turn: Arc::new(Semaphore::new(1)) }
+        let Means { key, conversations, drain, draining } = means;
+        let draining = Draining::new(drain, draining);
+        let (orders, turn) = (Arc::new(orders), Arc::new(Semaphore::new(1)));
+        Self { verifier, orders, key, conversations, draining, bodies, turn }
     }
 
     /// Answers a request; `has_unread` is set when its body was not read.
     pub(super) async fn answer(&self, request: Request<Incoming>, has_unread: &AtomicBool) -> Answer {
         let (head, mut body) = request.into_parts();
-        let body = match self.admit(&head) {
-            Ok(()) => self.bodies.read(&mut body).await,
+        let admitted = match self.admit(&head) {
+            Ok(caller) => self.bodies.read(&mut body).await.map(|body| (caller, body)),
             Err(failure) if self.bodies.discard(body).await => return Answer::failure(failure),
             Err(failure) => Err(failure),
         };
-        match body {
-            Ok(body) => self.carry_out(head.uri.path(), &body.bytes).await.unwrap_or_else(Answer::failure),
+        match admitted {
+            Ok((caller, body)) => {
+                let answer = self.carry_out(head.uri.path(), &caller, &body.bytes).await;
+                answer.unwrap_or_else(Answer::failure)
+            }
             Err(failure) => {
                 has_unread.store(true, Ordering::Relaxed);
                 Answer::failure(failure).closing()
@@ -103,19 +139,20 @@ impl Admin {
         }
     }
 
-    fn admit(&self, head: &Parts) -> Result<(), Failure> {
+    fn admit(&self, head: &Parts) -> Result<Caller, Failure> {
         check_host(head.version, &head.headers)?;
         let caller = LastCaller::default().identify(&head.headers, &self.verifier, now_s());
-        if !caller.map_err(Failure::Unauthenticated)?.admin {
+        let caller = caller.map_err(Failure::Unauthenticated)?;
+        if !caller.admin {
             return Err(Failure::Rejected(Rejection::Forbidden("this takes an admin token")));
         }
         match head.method {
-            Method::POST => Ok(()),
+            Method::POST => Ok(caller),
             _ => Err(Failure::WrongMethod { allow: "POST" }),
         }
     }
 
-    async fn carry_out(&self, path: &str, body: &[u8]) -> Result<Answer, Failure> {
+    async fn carry_out(&self, path: &str, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
         match path.strip_prefix(PREFIX) {
             Some("backup") => {
                 let BackupBody { to } = parse(body)?;
@@ -131,6 +168,16 @@ impl Admin {
                     Ok(serde_json::Map::new())
                 })
                 .await
+            }
+            Some("token") => token::sign(&self.key, caller, body, now_s()),
+            Some("drain") => {
+                let EmptyBody {} = parse(body)?;
+                self.draining.begin(caller).await;
+                json(&serde_json::Map::new())
+            }
+            Some("members") => {
+                self.draining.refuse()?;
+                members::page(&self.conversations, caller, body).await
             }
             _ => Err(Failure::UnknownPath),
         }
@@ -150,11 +197,17 @@ impl Admin {
             drop(turn);
             outcome
         });
-        let broken = |why: &dyn std::fmt::Display| Failure::Rejected(Rejection::Broken(why.to_string()));
-        let reply = running.await.map_err(|why| broken(&why))?.map_err(Failure::Rejected)?;
-        let json = serde_json::to_vec(&reply).map_err(|why| broken(&why))?;
-        Ok(Answer::text(StatusCode::OK, "application/json", json))
+        json(&running.await.map_err(|why| broken(&why))?.map_err(Failure::Rejected)?)
     }
+}
+
+fn json<T: Serialize>(reply: &T) -> Result<Answer, Failure> {
+    let json = serde_json::to_vec(reply).map_err(|why| broken(&why))?;
+    Ok(Answer::text(StatusCode::OK, "application/json", json))
+}
+
+fn broken(why: &dyn std::fmt::Display) -> Failure {
+    Failure::Rejected(Rejection::Broken(why.to_string()))
 }
 
 /// An empty body is an order without settings.

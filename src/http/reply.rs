@@ -22,7 +22,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const MESSAGE_JSON_BYTES: usize = 160;
 /// What a recall, and what a member take at most beside ids.
 const RECALL_JSON_BYTES: usize = 24;
-const MEMBER_JSON_BYTES: usize = 64;
+const MEMBER_JSON_BYTES: usize = 88;
 /// What a conversation of a list takes beside the text of its newest message.
 const CHAT_JSON_BYTES: usize = 384;
 /// What any reply takes beside its lists.
@@ -435,11 +435,25 @@ mod tests {
             json(Reply::Blocks(BlocksPage { users, cursor: "c".to_owned() })),
             r#"{"user_ids":["a\"b","c"],"cursor":"c"}"#
         );
-        let members = vec![Member { user: user("a"), duty: Duty::Owner, joined_ns: 6_999_999_999 }];
+        let member = |muted_until_s| Member {
+            user: user("a"),
+            duty: Duty::Owner,
+            joined_ns: 6_999_999_999,
+            muted_until_s,
+        };
+        let page = || MembersPage { members: [0, 9, u64::MAX].map(member).into(), cursor: String::new() };
         assert_eq!(
-            json(Reply::Members(MembersPage { members, cursor: String::new() })),
-            r#"{"members":[{"user_id":"a","duty":2,"joined":6}],"cursor":""}"#
+            json(Reply::Members(page())),
+            concat!(
+                r#"{"members":[{"user_id":"a","duty":2,"joined":6,"muted_until":0},"#,
+                r#"{"user_id":"a","duty":2,"joined":6,"muted_until":9},"#,
+                r#"{"user_id":"a","duty":2,"joined":6,"muted_until":4294967295}],"cursor":""}"#
+            )
         );
+        let bytes = Reply::Members(page()).encode(ReplyEncoding::Protobuf).whole();
+        let reply = proto::GroupMembersResp::decode(bytes.as_slice()).expect("protobuf");
+        let muted_until: Vec<_> = reply.members.iter().map(|member| member.muted_until).collect();
+        assert_eq!(muted_until, [0, 9, u32::MAX]);
     }
 
     #[test]

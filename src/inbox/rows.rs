@@ -170,7 +170,7 @@ impl Rows {
         let Some(first) = events.first() else { return Effect::Nothing };
         let ends = events.iter().any(|event| self.is_my_end(event));
         let Some(row) = self.by_key.get_mut(&*first.key) else {
-            return self.begin_row(lsn, events);
+            return self.begin_row(lsn, events, ends);
         };
         if lsn <= row.standing.lsn {
             return Effect::Nothing;
@@ -190,10 +190,13 @@ impl Rows {
         Effect::News
     }
 
-    /// Of a conversation that has no row.
-    fn begin_row(&mut self, lsn: u64, events: &[Arc<Event>]) -> Effect {
+    /// Of a conversation that has no row. What does not begin it is its end for a user who has left already, or goes on
+    /// in one that could not be asked when the inbox was read.
+    fn begin_row(&mut self, lsn: u64, events: &[Arc<Event>], ends: bool) -> Effect {
         let Some(first) = events.first() else { return Effect::Nothing };
-        let Some(standing) = self.begin(events) else { return self.missing(first) };
+        let Some(standing) = self.begin(events) else {
+            return if ends { Effect::Nothing } else { Effect::Unknown };
+        };
         self.put(first.key.clone(), Standing { lsn, ..standing });
         if let Content::Message(message) = &first.content {
             self.set_last(&first.key, keep(Last { message: message.clone(), recall_index: 0 }));
@@ -248,12 +251,6 @@ impl Rows {
             GroupAction::Kick | GroupAction::Leave => *user == self.user,
             _ => false,
         }
-    }
-
-    /// A conversation without a row: the end of one that the user has left already, or one that could
-    /// not be asked when the inbox was read.
-    fn missing(&self, event: &Event) -> Effect {
-        if self.is_my_end(event) { Effect::Nothing } else { Effect::Unknown }
     }
 
     /// At most `count` conversations behind `cursor`, newest first, and the cursor behind them if

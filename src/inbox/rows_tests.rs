@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Address, GroupId};
+use crate::message::{Address, Duty, GroupId};
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a valid id")
@@ -88,8 +88,13 @@ fn who_comes_into_a_group_has_nothing_unread_and_who_goes_does_not_list_it() {
     assert_eq!(rows.apply(13, &[group_change(&key, 10, GroupAction::Leave, "me")]), Effect::News);
     assert_eq!((rows.total_unread(), rows.keys().count()), (0, 0));
     assert_eq!(addresses(&mut rows, 10), []);
-    // The end of what I left is none of my business.
+    // The end of what I left is none of my business, also where it stands behind what it makes of another.
     assert_eq!(rows.apply(13, &[group_change(&key, 10, GroupAction::Leave, "me")]), Effect::Nothing);
+    let inherited = group_change(&key, 10, GroupAction::Duty(Duty::Owner), "other");
+    let left = [inherited.clone(), group_change(&key, 10, GroupAction::Leave, "me")];
+    assert_eq!(rows.apply(13, &left), Effect::Nothing);
+    // Control: what does not end it has to be asked.
+    assert_eq!(rows.apply(13, &[inherited]), Effect::Unknown);
 }
 
 #[test]

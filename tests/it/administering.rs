@@ -6,7 +6,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::support::protobuf::{GroupChangeReq, GroupListResp, ListReq, MEDIA_TYPE};
-use crate::support::{Client, TestServer, fresh, shared_server, since_epoch};
+use crate::support::{Client, Stream, TestServer, fresh, shared_server, since_epoch};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Farther than any test lasts.
@@ -228,6 +228,72 @@ fn everybody_in_the_group_hears_of_every_change() {
     assert_eq!(member.stream().hello["chats"], json!([]));
 }
 
+/// The next changes of a group that a stream tells, as whom they are about and what they are.
+fn changes(stream: &mut Stream, count: usize) -> Vec<String> {
+    let mut change = |_| {
+        let content = stream.event_of("group")["content"].clone();
+        let text = |name: &str| content[name].as_str().expect("a text").to_owned();
+        let duty = content["duty"].as_u64().map_or(String::new(), |duty| format!(" {duty}"));
+        format!("{} {}{duty} by {}", text("user"), text("action"), text("by"))
+    };
+    (0..count).map(&mut change).collect()
+}
+
+#[test]
+fn everybody_hears_who_inherits_a_group() {
+    let server = shared_server();
+    let (owner, admin, member, group) = three(&server);
+    let app = server.admin(&fresh("app"));
+    let (o, a, m, app_user) = (&owner.user, &admin.user, &member.user, &app.user);
+    let mut streams = [&owner, &admin, &member].map(Client::stream);
+    owner.group_call("leave", &json!({"group_id": group}));
+    for stream in &mut streams {
+        assert_eq!(changes(stream, 2), [format!("{a} duty 2 by {o}"), format!("{o} leave by {o}")]);
+    }
+    // Who goes along with the owner inherits nothing.
+    app.group_call("add", &json!({"group_id": group, "user_ids": [o]}));
+    set_duty(&app, &group, o, 3);
+    app.group_call("kick", &json!({"group_id": group, "user_ids": [o, a]}));
+    for stream in &mut streams {
+        let expected = [
+            format!("{o} add by {app_user}"),
+            format!("{o} duty 3 by {app_user}"),
+            format!("{m} duty 2 by {app_user}"),
+            format!("{o} kick by {app_user}"),
+            format!("{a} kick by {app_user}"),
+        ];
+        assert_eq!(changes(stream, 5), expected);
+    }
+    // The last one leaves it to nobody; who comes first owns what is begun again.
+    member.group_call("leave", &json!({"group_id": group}));
+    assert_eq!(changes(&mut streams[2], 1), [format!("{m} leave by {m}")]);
+    app.group_call("add", &json!({"group_id": group, "user_ids": [m, a]}));
+    for stream in &mut streams[1..] {
+        let expected = ["add", "add", "duty 2"].iter().zip([m, a, a]);
+        let expected: Vec<_> = expected.map(|(what, who)| format!("{who} {what} by {app_user}")).collect();
+        assert_eq!(changes(stream, 3), expected);
+    }
+    assert_eq!(info(&admin, &group)["duty"], 2);
+    streams.iter_mut().for_each(Stream::assert_quiet);
+}
+
+#[test]
+fn the_members_say_who_is_muted_until_when() {
+    let server = shared_server();
+    let (owner, admin, member, group) = three(&server);
+    mute(&owner, &group, &member.user, LATER);
+    let muted = |client: &Client| {
+        let page = client.group_call("members", &json!({"group_id": group}));
+        let until = |member: &Value| member["muted_until"].as_u64().expect("a number");
+        page["members"].as_array().expect("members").iter().map(until).collect::<Vec<_>>()
+    };
+    for client in [&owner, &admin, &member, &server.admin(&fresh("app"))] {
+        assert_eq!(muted(client), [0, 0, LATER]);
+    }
+    mute(&owner, &group, &member.user, 0);
+    assert_eq!(muted(&member), [0, 0, 0]);
+}
+
 #[test]
 fn the_verbs_work_over_a_websocket_as_forms_and_in_protobuf() {
     let server = shared_server();
@@ -377,8 +443,7 @@ fn changes_survive_crashes_checkpoints_compaction_and_a_move() {
     mute(&server.client("bob"), "kept", "carol", LATER);
     let before_dismissal = server.admin("root");
     let ops = |server: &TestServer, body: Value| {
-        let root = Client::new(server.ready().ops, "root", server.admin("root").token().to_owned());
-        root.call("/im.admin/snapshot", &body).ok();
+        server.operator().call("/im.admin/snapshot", &body).ok();
     };
     // The pack has the text of the group that is going to end.
     ops(&server, json!({}));

@@ -126,6 +126,8 @@ async fn groups_are_made_changed_and_left() {
     assert_eq!((listed.groups.len(), listed.cursor.as_str()), (1, ""));
     assert_eq!((listed.groups[0].name.as_str(), listed.groups[0].duty), ("Others", Duty::Admin));
     of_alice.mute(&group, &user(&bob), u32::MAX).await.expect("muted");
+    let members = of_bob.members(&group, "", 10).await.expect("members").members;
+    assert_eq!((members[0].muted_until_s, members[1].muted_until_s), (0, u32::MAX.into()));
     let muted = of_bob.send(&Address::Group(group.clone()), "x").await.expect_err("muted");
     assert!(muted.to_string().contains("muted"), "{muted}");
     of_alice.mute(&group, &user(&bob), 0).await.expect("not muted any more");
@@ -168,6 +170,37 @@ async fn a_stream_tells_of_everything_and_goes_on_from_positions() {
     assert_eq!(until(&mut stream, message_index).await, 4);
     assert_eq!(until(&mut stream, message_index).await, 5);
     assert_eq!(stream.positions().chats[0].msg_index, 5);
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_a_group_has_become() {
+    let server = shared_server();
+    let (alice, bob) = (fresh("alice"), fresh("bob"));
+    let (of_alice, of_bob) = (client_of(&server, &alice), client_of(&server, &bob));
+    let group = of_alice.create_group(None, "Friends", &[user(&bob)]).await.expect("a group");
+    let mut stream = of_bob.stream(&Positions::default(), Begin::Newest);
+    connected(&mut stream).await;
+    of_alice.rename_group(&group, "Others").await.expect("renamed");
+    of_alice.mute(&group, &user(&bob), u32::MAX).await.expect("muted");
+    of_alice.leave_group(&group).await.expect("left");
+    for (action, whom, duty, name, until_s) in [
+        ("rename", &alice, None, Some("Others"), None),
+        ("mute", &bob, None, None, Some(u32::MAX.into())),
+        ("duty", &bob, Some(Duty::Owner), None, None),
+        ("leave", &alice, None, None, None),
+    ] {
+        let expected = Event::Group {
+            at: Address::Group(group.clone()),
+            action: action.to_owned(),
+            user: whom.clone(),
+            by: alice.clone(),
+            duty,
+            name: name.map(str::to_owned),
+            until_s,
+        };
+        let told = until(&mut stream, |event| matches!(event, Event::Group { .. }).then_some(event));
+        assert_eq!(told.await, expected);
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::support::{Client, Finished, TestServer, eventually};
+use crate::support::{Finished, TestServer, eventually};
 
 /// A server that was killed after ten messages, each in a batch of its own.
 fn killed_after_ten_messages() -> TestServer {
@@ -194,7 +194,7 @@ fn killed_after_a_checkpoint() -> TestServer {
         alice.with("bob").send(&text(number));
     }
     // On order and not by the clock: one pack has all ten, and a manifest names it.
-    let operator = Client::new(server.ready().ops, "root", server.admin("root").token().to_owned());
+    let operator = server.operator();
     operator.call("/im.admin/snapshot", &json!({})).ok();
     assert!(try_find(&server.data().join("snap"), &text(10)).is_some());
     alice.with("bob").send(&text(11));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Connection, LATEST, Reply, TestServer, eventually, fresh};
+use crate::support::{Client, Connection, LATEST, Reply, TestServer, eventually, fresh};
 
 #[test]
 fn both_stop_signals_end_an_idle_server_with_0() {
@@ -138,6 +138,51 @@ fn nothing_new_is_taken_while_draining() {
     assert_eq!(server.finish().code(), Some(0));
     server.start_again();
     assert_eq!(server.client("late").with("bob").beginning().max_msg_index, 0);
+}
+
+#[test]
+fn an_order_drains_like_a_signal_and_again_changes_nothing() {
+    let mut server = TestServer::start_with(&PATIENT);
+    let (operator, mut hanging) = (server.operator(), stalled_send(&server, "finished at last"));
+    server.client("owner").create_group("g", &[]);
+    for _ in 0..2 {
+        assert_eq!(operator.call("/im.admin/drain", &json!({})).ok(), json!({}));
+        // It has begun when it is answered.
+        assert_eq!(server.ops("GET", "/readyz").status, 503);
+        assert_eq!(server.ops("GET", "/healthz").status, 200);
+    }
+    assert_refused_by_a_drain(&operator.call("/im.admin/members", &json!({"group_id": "g"})));
+    hanging.write(b"}").expect("the server reads");
+    assert_eq!(hanging.read_reply().expect("an answer").ok()["msg_index"], 1);
+    let finished = server.finish();
+    assert_eq!(finished.code(), Some(0));
+    finished.assert_says(&["ordered to drain", "drained"]);
+    server.start_again();
+    assert_eq!(server.client("bob").with("alice").beginning().texts(), ["finished at last"]);
+}
+
+/// An idle server has nothing to finish but the answer itself.
+#[test]
+fn an_order_is_answered_before_the_end_however_soon_that_is() {
+    for timeout in ["10s", "0s"] {
+        for _ in 0..3 {
+            let mut server = TestServer::start_with(&["--drain-timeout", timeout]);
+            assert_eq!(server.operator().call("/im.admin/drain", &json!({})).ok(), json!({}));
+            assert_eq!(server.finish().code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn an_order_that_is_none_drains_nothing() {
+    let server = TestServer::start();
+    let (operator, no_admin) = (server.operator(), server.client("root"));
+    let no_admin = Client::new(server.ready().ops, "root", no_admin.token().to_owned());
+    no_admin.call("/im.admin/drain", &json!({})).assert_error(403, 10008);
+    operator.call("/im.admin/drain", &json!({"now": true})).assert_error_naming(400, 10001, &["now"]);
+    server.admin("root").call("/im.admin/drain", &json!({})).assert_error(404, 10001);
+    assert_eq!(server.ops("GET", "/readyz").status, 200);
+    server.client("alice").with("bob").send("still taken");
 }
 
 /// Sends until it is told no; gives what was acknowledged and what was refused.

@@ -29,6 +29,7 @@ mod keys;
 mod kill;
 mod membership;
 mod operations;
+mod ordering;
 mod paging;
 mod pipelining;
 mod pulling;

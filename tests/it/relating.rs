@@ -214,8 +214,7 @@ fn blocks_survive_crashes_checkpoints_compaction_backup_and_a_move() {
     relate(&alice, "unblock", "erin");
     relate(&server.client("bob"), "block", "alice");
     let snapshot = |server: &TestServer, body: Value| {
-        let root = Client::new(server.ready().ops, "root", server.admin("root").token().to_owned());
-        root.call("/im.admin/snapshot", &body).ok();
+        server.operator().call("/im.admin/snapshot", &body).ok();
     };
     let before = shown(&server);
     assert_eq!(before[0], json!(["bob", "carol", "dave"]));

@@ -203,8 +203,17 @@ export interface BlockList {
 }
 
 export interface GroupMembers {
-  members: { user_id: string; duty: Duty; joined: number }[];
+  members: GroupMember[];
   cursor: string;
+}
+
+export interface GroupMember {
+  user_id: string;
+  duty: Duty;
+  /** Unix time in seconds. */
+  joined: number;
+  /** Until when they may send nothing, Unix seconds; 0, or absent from an earlier server: they may. */
+  muted_until?: number;
 }
 
 /** An event of a stream, as it is on the wire. */

@@ -14,8 +14,8 @@ use crate::client::backoff::Backoff;
 use crate::client::error::Error;
 use crate::client::event::{Begin, Event};
 use crate::client::reading::{Reading, Readings, Verdict, position};
-use crate::client::socket::{Frame, Hello, Recall, Socket};
-use crate::message::{Address, Position};
+use crate::client::socket::{Frame, GroupChange, Hello, Recall, Socket};
+use crate::message::{Address, Duty, Position};
 
 /// The first wait between two connections is at most this.
 const RECONNECT_BASE: Duration = Duration::from_millis(500);
@@ -151,10 +151,7 @@ impl Reader {
                 let event = Event::Signal { at, user: signal.user, kind: signal.kind, data: signal.data };
                 self.deliver(event, Progress::None).await
             }
-            Frame::Group { at, change } => {
-                let event = Event::Group { at, action: change.action, user: change.user, by: change.by };
-                self.deliver(event, Progress::None).await
-            }
+            Frame::Group { at, change } => self.deliver(group_event(at, change), Progress::None).await,
             Frame::Hello(_) | Frame::Other => Ok(()),
         }
     }
@@ -266,6 +263,11 @@ impl Reader {
     async fn note(&self, progress: Progress) -> Result<(), Stop> {
         self.out.send(Delivery { event: None, progress }).await.map_err(|_| Stop::Gone)
     }
+}
+
+fn group_event(at: Address, change: GroupChange) -> Event {
+    let GroupChange { action, user, by, duty, name, until } = change;
+    Event::Group { at, action, user, by, duty: duty.and_then(Duty::from_number), name, until_s: until }
 }
 
 /// Positions in resumes of a size that the server takes; at least one, which ends its waiting for one.

@@ -126,7 +126,7 @@ impl Residence {
         count: u32,
         reply: Reply,
     ) -> Result<(), ActorProcessingErr> {
-        let page = group::members(self.state(), caller, cursor, count).map(Decision::Already);
+        let page = group::members(self.state(), caller, cursor, count, now_ns()).map(Decision::Already);
         self.settle(page, |page| Outcome::Members(Box::new(page)), reply)
     }
 

@@ -3,8 +3,10 @@
 //! Nothing here looks at a clock or at who may: whether a change was lawful was decided when it was appended, and the
 //! same records make the same group for ever.
 
+use std::collections::HashSet;
+
 use super::Mutes;
-use crate::conversation::participants::Membership;
+use crate::conversation::participants::{Membership, Participant};
 use crate::conversation::record::{GroupChange, GroupV1};
 use crate::conversation::state::{GroupFacts, Inconsistent, State};
 use crate::message::{Duty, UserId};
@@ -96,16 +98,44 @@ fn go_out(state: &mut State, users: &[UserId]) {
     }
 }
 
-/// The longest-standing admin, else member, becomes the owner; rows are in order of appearance,
-/// so the lowest number decides between equals. An empty group has no owner.
+/// Somebody becomes the owner of a group that has none. An empty group has no owner.
 fn succeed_owner(state: &mut State) {
-    let rank = |(number, _, membership): &(u32, &_, &Membership)| {
-        (membership.duty != Duty::Admin, membership.joined_ns, *number)
-    };
     let heir = state.participants.members().min_by_key(rank).map(|(_, row, _)| row.user.clone());
     if let Some(heir) = heir {
         set_duty(state, &heir, Duty::Owner);
     }
+}
+
+/// Who comes first when a group needs an owner: the longest-standing admin, else member; rows are in order of
+/// appearance, so the lowest number decides between equals.
+fn rank((number, _, membership): &(u32, &Participant, &Membership)) -> (bool, u64, u32) {
+    (membership.duty != Duty::Admin, membership.joined_ns, *number)
+}
+
+/// Who owns the group once a change is taken over, if that is somebody else than before without being the change itself:
+/// the owner goes, or somebody comes into a group that everybody had left.
+pub(in crate::conversation) fn heir_of(state: &State, change: &GroupV1<'_>) -> Option<UserId> {
+    match change.change() {
+        Ok(GroupChange::Kick | GroupChange::Leave) => heir_behind(state, &change.users),
+        Ok(GroupChange::Add) => heir_among(state, &change.users),
+        _ => None,
+    }
+}
+
+/// Who owns the group once these are out, if its owner is one of them.
+fn heir_behind(state: &State, out: &[&str]) -> Option<UserId> {
+    let out: HashSet<&str> = out.iter().copied().collect();
+    owner_of(state).filter(|owner| out.contains(owner.as_str()))?;
+    let stays = state.participants.members().filter(|(_, row, _)| !out.contains(row.user.as_str()));
+    stays.min_by_key(rank).map(|(_, row, _)| row.user.clone())
+}
+
+/// Who owns an empty group once these are in: they come at the same time, so who appeared first in it.
+fn heir_among(state: &State, come: &[&str]) -> Option<UserId> {
+    let is_empty = state.group.as_ref().is_some_and(|group| group.members_count == 0);
+    let number = |id: &&str| state.participants.number_of(id).unwrap_or(u32::MAX);
+    let first = come.iter().copied().filter(|_| is_empty).min_by_key(number)?;
+    state.user(first).ok()
 }
 
 /// Gives a member a duty by its number; an owner before becomes an admin.

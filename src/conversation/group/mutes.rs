@@ -36,6 +36,12 @@ impl Mutes {
         self.place_of(participant).map_or(0, |place| self.0[place].until_s)
     }
 
+    /// The same, as of this time of the conversation: 0 for a mute that is over too.
+    pub(crate) fn until_s_after(&self, participant: u32, timestamp_ns: u64) -> u64 {
+        let until_s = self.until_s(participant);
+        if is_before(timestamp_ns, until_s) { until_s } else { 0 }
+    }
+
     /// Mutes a participant until then; 0 ends it.
     pub(crate) fn set(&mut self, participant: u32, until_s: u64) {
         match (self.place_of(participant), until_s) {
@@ -55,8 +61,10 @@ impl Mutes {
 
     /// Refuses a participant who is muted at this time of the conversation.
     pub(crate) fn refuse(&self, participant: u32, timestamp_ns: u64) -> Result<(), Rejection> {
-        let until_s = self.until_s(participant);
-        if is_before(timestamp_ns, until_s) { Err(Rejection::Muted { until_s }) } else { Ok(()) }
+        match self.until_s_after(participant, timestamp_ns) {
+            0 => Ok(()),
+            until_s => Err(Rejection::Muted { until_s }),
+        }
     }
 
     fn place_of(&self, participant: u32) -> Result<usize, usize> {

@@ -34,9 +34,15 @@ pub(super) fn members_json(out: &mut Vec<u8>, page: &MembersPage) {
         text_field(out, b"{\"user_id\":", member.user.as_str());
         field(out, b",\"duty\":", member.duty as u32);
         field(out, b",\"joined\":", seconds(member.joined_ns));
+        field(out, b",\"muted_until\":", muted_until(member));
         out.push(b'}');
     });
     text_field(out, b"],\"cursor\":", &page.cursor);
+}
+
+/// What `mute` takes has 32 bits; what an import brought along may have more.
+fn muted_until(member: &Member) -> u32 {
+    u32::try_from(member.muted_until_s).unwrap_or(u32::MAX)
 }
 
 pub(super) fn group_protobuf(info: GroupInfo) -> proto::GroupInfoResp {
@@ -54,6 +60,7 @@ pub(super) fn members_protobuf(page: MembersPage) -> proto::GroupMembersResp {
         user_id: member.user.as_str().to_owned(),
         duty: member.duty as u32,
         joined: seconds(member.joined_ns),
+        muted_until: muted_until(member),
     };
     proto::GroupMembersResp { members: page.members.iter().map(member).collect(), cursor: page.cursor }
 }

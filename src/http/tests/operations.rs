@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::super::admin::{Admin, BackedUp, Orders};
+use super::super::admin::{Admin, BackedUp, Means, Orders};
 use super::super::exchange::now_s;
 use super::*;
+use crate::conversation::Conversations;
 use crate::message::Rejection;
 
 struct Ops {
@@ -26,9 +27,12 @@ impl Ops {
         let (draining, stopping) = watch::channel(false);
         let directory = tempfile::tempdir().expect("a directory");
         let key = LocalKey::open_or_create(directory.path()).expect("a key");
-        let admin = admin_that_tells(&key);
+        let started = conversations(&directory.path().join("data"), &metrics, stopping.clone());
+        let key_of_admin = LocalKey::open(directory.path()).expect("the same key");
+        let admin = admin_that_tells(key_of_admin, started.conversations.clone());
         let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
-        let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it: None };
+        let _under_it = Some((started, directory));
+        let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it };
         Self { server, readiness }
     }
 
@@ -50,8 +54,8 @@ impl Ops {
 }
 
 /// Says what was ordered in place of doing it.
-fn admin_that_tells(key: &LocalKey) -> Admin {
-    let verifier = Arc::new(Verifier::new(key, &PublicKeys::default()).expect("a verifier"));
+fn admin_that_tells(key: LocalKey, conversations: Conversations) -> Admin {
+    let verifier = Arc::new(Verifier::new(&key, &PublicKeys::default()).expect("a verifier"));
     let orders = Orders {
         snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
         backup: Box::new(|to| match to.ends_with("taken") {
@@ -59,7 +63,11 @@ fn admin_that_tells(key: &LocalKey) -> Admin {
             false => Ok(BackedUp { files: 4, linked: 3, bytes: 2, last_lsn: 1 }),
         }),
     };
-    Admin::new(verifier, orders)
+    let (node, draining) = watch::channel(false);
+    let drain = Box::new(move || {
+        node.send_replace(true);
+    });
+    Admin::new(verifier, orders, Means { key: Arc::new(key), conversations, drain, draining })
 }
 
 #[tokio::test]
@@ -88,6 +96,26 @@ async fn orders_need_an_admin_token_and_a_lawful_body() {
     assert_eq!(status(&ops.get("POST /im.admin/backup").await), "401");
     let huge = ops.order(backup, true, &"x".repeat(40_000)).await;
     assert!(status(&huge) == "413" && closes(&huge), "{huge}");
+    ops.server.drained().await;
+}
+
+#[tokio::test]
+async fn a_drain_is_ordered_once_and_answered_whenever_it_is() {
+    let ops = Ops::start(options()).await;
+    let members = r#"{"group_id":"none"}"#;
+    assert_eq!(status(&ops.order("/im.admin/members", true, members).await), "404");
+    assert_eq!(status(&ops.order("/im.admin/drain", true, "[1]").await), "400");
+    assert_eq!(status(&ops.order("/im.admin/members", true, members).await), "404", "nothing was ordered");
+    for _ in 0..2 {
+        let reply = ops.order("/im.admin/drain", true, "").await;
+        assert!(status(&reply) == "200" && reply.ends_with("{}"), "{reply}");
+    }
+    // A token is good beyond this server's life, and nothing is stored for it.
+    for (path, body, expected) in
+        [("/im.admin/members", members, "503"), ("/im.admin/token", r#"{"user":"a"}"#, "200")]
+    {
+        assert_eq!(status(&ops.order(path, true, body).await), expected, "{path}");
+    }
     ops.server.drained().await;
 }
 
