@@ -1,7 +1,10 @@
 //! The admin calls: orders of an operator, on the operations address, with an admin token.
 //!
 //! Bodies and replies are JSON. An order may take minutes, so it runs on a thread of its own, one at a time, and to
-//! its end also when nobody waits for the answer any more. What an order does is the node's business.
+//! its end also when nobody waits for the answer any more. What an order does is the node's business. [`stats`] is no
+//! order: it is answered beside them.
+
+pub mod stats;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+pub use self::stats::Stats;
+use self::stats::StatsBody;
 use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
@@ -49,12 +54,17 @@ pub type SnapshotOrder = Box<dyn Fn(bool) -> Result<(), String> + Send + Sync>;
 /// Makes a backup in this directory.
 pub type BackupOrder = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
 
+/// Reads the figures of the node.
+pub type StatsOrder = Box<dyn Fn() -> Stats + Send + Sync>;
+
 /// What can be ordered. Each blocks until it is done.
 pub struct Orders {
     /// See [`SnapshotOrder`].
     pub snapshot: SnapshotOrder,
     /// See [`BackupOrder`].
     pub backup: BackupOrder,
+    /// See [`StatsOrder`].
+    pub stats: StatsOrder,
 }
 
 /// Answers the admin calls.
@@ -131,6 +141,10 @@ impl Admin {
                     Ok(serde_json::Map::new())
                 })
                 .await
+            }
+            Some("stats") => {
+                let StatsBody {} = parse(body)?;
+                stats::answer(self.orders.clone()).await
             }
             _ => Err(Failure::UnknownPath),
         }

@@ -48,6 +48,16 @@ impl Readiness {
             Self::LogFailed => "the log has failed\n",
         }
     }
+
+    /// The same for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::ReadOnly => "read_only",
+            Self::LogFailed => "log_failed",
+        }
+    }
 }
 
 /// Asks the node.

@@ -42,6 +42,7 @@ mod retrying;
 mod settings;
 mod slow;
 mod starting;
+mod stats;
 mod streaming;
 mod streaming_ends;
 mod streaming_hostile;

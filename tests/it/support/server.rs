@@ -178,6 +178,11 @@ impl TestServer {
         Client::new(self.ready.http, user, self.sign(&claims))
     }
 
+    /// A client with an admin token that calls the operations address.
+    pub(crate) fn operator(&self) -> Client {
+        Client::new(self.ready.ops, "root", self.admin("root").token().to_owned())
+    }
+
     /// Two users nobody has met yet.
     pub(crate) fn strangers(&self) -> (Client, Client) {
         (self.client(&fresh("alice")), self.client(&fresh("bob")))
