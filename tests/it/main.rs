@@ -13,6 +13,7 @@ mod bodies;
 mod chatting;
 mod checkpoints;
 mod clients;
+mod console;
 mod cors;
 mod damage;
 mod describing;
