@@ -2,6 +2,8 @@
 //!
 //! Rules of chat, formats and protocols are none of its business.
 
+mod stats;
+
 use std::io::{ErrorKind, Write};
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
@@ -111,7 +113,7 @@ pub async fn run(config: config::Serve) -> Result<(), Error> {
     // Before anything else runs here.
     let reserve = if commit_in_place(config.workers) { Reserve::keep_one() } else { None };
     let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
-    let node = Node::start(&config, reserve)?;
+    let node = Node::start(&config, reserve, began)?;
     let public = listen(config.listen, "listen").await?;
     let ops = listen(config.ops, "ops").await?;
     let stop = StopSignals::new()?;
@@ -139,6 +141,7 @@ struct Node {
     draining: watch::Sender<bool>,
     format: data_dir::Format,
     found: Found,
+    began: Instant,
 }
 
 /// What recovery found, for the ready line.
@@ -148,7 +151,7 @@ struct Found {
 }
 
 impl Node {
-    fn start(config: &config::Serve, reserve: Option<Reserve>) -> Result<Self, Error> {
+    fn start(config: &config::Serve, reserve: Option<Reserve>, began: Instant) -> Result<Self, Error> {
         // Before anything is read or removed.
         let lock = ManuallyDrop::new(Lock::acquire(&config.data)?);
         let disk: Arc<dyn Disk> = Arc::new(Real);
@@ -180,7 +183,7 @@ impl Node {
             mark_started(&data)?;
         }
         let drain_order = Arc::default();
-        Ok(Self { _lock: lock, started, key, verifier, metrics, drain_order, draining, format, found })
+        Ok(Self { _lock: lock, started, key, verifier, metrics, drain_order, draining, format, found, began })
     }
 
     /// Answers from here on. The edge ends with the drain, the operations address with the node.
@@ -211,7 +214,9 @@ impl Node {
     fn admin(&self, config: &config::Serve) -> Admin {
         let (operator, root, format) = (self.started.operator(), config.data.clone(), self.format.clone());
         let snapshot = self.started.operator();
+        let figures = self.figures(config);
         let orders = Orders {
+            stats: Box::new(move || figures.take()),
             snapshot: Box::new(move |compact| snapshot.checkpoint(compact).map_err(|why| why.to_string())),
             backup: Box::new(move |to| {
                 let copied = tools::backup_running(&root, &format, &operator, to).map_err(admin_refusal)?;
@@ -233,6 +238,20 @@ impl Node {
             drain: Box::new(move || drain_order.notify_one()),
             draining: self.draining.subscribe(),
         }
+    }
+
+    fn figures(&self, config: &config::Serve) -> stats::Source {
+        let facts = stats::Facts {
+            began: self.began,
+            sync_mode: config.sync,
+            format: self.format.clone(),
+            root: config.data.clone(),
+            messages: self.found.messages,
+            connections_max: config.connections,
+            memory_bytes_max: config.memory_limit_bytes,
+        };
+        let (metrics, readiness) = (self.metrics.clone(), self.readiness());
+        stats::Source { operator: self.started.operator(), metrics, readiness, facts }
     }
 
     fn readiness(&self) -> ReadinessProbe {

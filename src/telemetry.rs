@@ -5,13 +5,14 @@
 //! resolved when [`Metrics`] is made, so that counting is an atomic addition or three and never a
 //! look-up, a lock or an allocation.
 
+mod figures;
 mod labels;
 
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
 
+pub use figures::{Answered, Spread};
 use labels::{
     CODE_OTHER, CODES, KindLabel, ModeLabel, PackLabel, RequestLabels, ResultLabel, VERBS, VerbLabel,
 };
@@ -102,6 +104,11 @@ impl Histogram {
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
+
+    /// How many values lie in each bucket, the last of which has no upper bound.
+    fn counts(&self) -> Vec<u64> {
+        self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
 }
 
 impl TypedMetric for Histogram {
@@ -110,9 +117,9 @@ impl TypedMetric for Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let Buckets { bounds, counts, sum, units } = &*self.0;
+        let Buckets { bounds, sum, units, .. } = &*self.0;
         let uppers = bounds.iter().map(|bound| *bound as f64 / units).chain([f64::INFINITY]);
-        let buckets: Vec<_> = uppers.zip(counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
+        let buckets: Vec<_> = uppers.zip(self.counts()).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = sum.load(Ordering::Relaxed) as f64 / units;
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
@@ -159,6 +166,8 @@ pub struct Metrics {
     pub conversations: Gauge,
     /// Conversations that are in memory.
     pub conversations_in_memory: Gauge,
+    /// What the conversations in memory take together, in bytes.
+    pub conversations_bytes: Gauge,
     /// Conversations that are refused: damaged, or their actor died.
     pub conversations_quarantined: Gauge,
     /// Actors that died.
@@ -183,6 +192,19 @@ pub struct Metrics {
     checkpoints_ok: Counter,
     /// Checkpoints that failed and will be tried again.
     checkpoints_failed: Counter,
+    /// The newest attempt at a checkpoint.
+    pub last_checkpoint: LastCheckpoint,
+}
+
+/// The newest attempt at a checkpoint. One that found nothing new is none.
+#[derive(Debug, Default)]
+pub struct LastCheckpoint {
+    /// When one was last written, in Unix seconds; 0 for not since the start.
+    pub written_s: Gauge,
+    /// How long that took, in milliseconds.
+    pub took_ms: Gauge,
+    /// 1 if the newest attempt failed, and 0 if it did not.
+    pub is_failing: Gauge,
 }
 
 /// Everything that a request can have asked for.
@@ -230,6 +252,11 @@ impl Metrics {
                 "conversations_in_memory",
                 "Conversations that are in memory",
             ),
+            conversations_bytes: gauge(
+                &mut registry,
+                "conversations_bytes",
+                "What the conversations in memory take together, which --memory-limit bounds",
+            ),
             conversations_quarantined: gauge(
                 &mut registry,
                 "conversations_quarantined",
@@ -254,6 +281,7 @@ impl Metrics {
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),
             checkpoints_ok: checkpoints("ok"),
             checkpoints_failed: checkpoints("failed"),
+            last_checkpoint: LastCheckpoint::register(&mut registry),
             registry,
         }
     }
@@ -275,13 +303,22 @@ impl Metrics {
         }
     }
 
-    /// Counts a checkpoint: written, or failed and to be tried again.
-    pub fn observe_checkpoint(&self, ok: bool) {
-        if ok {
-            self.checkpoints_ok.inc()
-        } else {
-            self.checkpoints_failed.inc()
-        };
+    /// Counts a checkpoint that took so long: written, or failed and to be tried again.
+    pub fn observe_checkpoint(&self, ok: bool, took: Duration) {
+        let last = &self.last_checkpoint;
+        last.is_failing.set((!ok).into());
+        if !ok {
+            self.checkpoints_failed.inc();
+            return;
+        }
+        self.checkpoints_ok.inc();
+        last.written_s.set(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64));
+        last.took_ms.set(took.as_millis() as i64);
+    }
+
+    /// How many checkpoints were written, and how many attempts failed, since the start.
+    pub fn checkpoints(&self) -> (u64, u64) {
+        (self.checkpoints_ok.get(), self.checkpoints_failed.get())
     }
 
     /// Counts a published pack.
@@ -294,6 +331,20 @@ impl Metrics {
         let mut text = String::with_capacity(16 * 1024);
         text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
+    }
+}
+
+impl LastCheckpoint {
+    fn register(registry: &mut Registry) -> Self {
+        let mut register = |name: &str, help: &str| gauge(registry, name, help);
+        Self {
+            written_s: register(
+                "checkpoint_written_timestamp_seconds",
+                "When a checkpoint was last written; 0 for not since the start",
+            ),
+            took_ms: register("checkpoint_milliseconds", "How long the last written checkpoint took"),
+            is_failing: register("checkpoint_failing", "Whether the newest attempt at a checkpoint failed"),
+        }
     }
 }
 

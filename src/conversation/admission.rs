@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::census::Permits;
 use super::durable::DurableHead;
 
 /// The limits.
@@ -68,6 +69,13 @@ impl Admission {
     /// Calls in flight now.
     pub(crate) fn in_flight(&self) -> usize {
         calls_and_bytes(self.in_flight.load(Ordering::Relaxed)).0
+    }
+
+    /// What is in flight, and what may be.
+    pub(crate) fn permits(&self) -> Permits {
+        let (taken, bytes) = calls_and_bytes(self.in_flight.load(Ordering::Relaxed));
+        let Options { in_flight_max: max, in_flight_bytes_max: bytes_max, .. } = self.options;
+        Permits { taken, max, bytes, bytes_max }
     }
 
     /// Seconds of the node's life.
@@ -136,8 +144,9 @@ mod tests {
         assert!(third.is_some());
         assert!(admission.admit(&conversation(&admission), 0).is_none(), "three calls on the node");
         assert_eq!((a.in_flight(), b.in_flight()), (2, 1));
+        assert_eq!(admission.permits(), Permits { taken: 3, max: 3, bytes: 100, bytes_max: 100 });
         drop((first, second, third));
-        assert_eq!(admission.in_flight(), 0);
+        assert_eq!((admission.in_flight(), admission.permits().bytes), (0, 0));
         assert!(admission.admit(&b, 100).is_some());
     }
 

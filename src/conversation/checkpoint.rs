@@ -253,7 +253,8 @@ impl Checkpointer {
         // A bug in here must not end the thread: nothing would cut the log any more.
         let result = catch_unwind(AssertUnwindSafe(|| self.take(covered, &keys)));
         let result = result.unwrap_or(Err(Error::Panicked));
-        self.metrics.observe_checkpoint(matches!(&result, Ok(taken) if taken.failed.is_empty()));
+        let is_whole = matches!(&result, Ok(taken) if taken.failed.is_empty());
+        self.metrics.observe_checkpoint(is_whole, started.elapsed());
         let Taken { published, saved, failed } = match result {
             Ok(taken) => taken,
             Err(why) => {

@@ -16,6 +16,7 @@ use tracing::error;
 use super::actor::{Context, Conversation, Message, Origin, Start};
 use super::admission::{Admission, Permit};
 use super::archive::Archive;
+use super::census::Permits;
 use super::durable::DurableHead;
 use super::reload::Deaths;
 use crate::inbox::Inbox;
@@ -110,6 +111,11 @@ impl Directory {
     /// How many of them are refused, because they are damaged or their actor died.
     pub(crate) fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What is in flight in all of them.
+    pub(crate) fn permits(&self) -> Permits {
+        self.admission.permits()
     }
 
     /// Whether the log takes records.

@@ -36,6 +36,7 @@ mod asking;
 mod audience;
 mod background;
 mod blocks;
+pub mod census;
 pub mod checkpoint;
 pub mod chunk;
 pub mod codec;

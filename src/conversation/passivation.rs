@@ -50,27 +50,31 @@ pub(crate) async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        sweep(&options, &directory, admission.now_s(), &mut checkpoints);
+        let bytes = sweep(&options, &directory, admission.now_s(), &mut checkpoints);
         close_inboxes(&options, &directory, &inboxes, admission.now_s());
         metrics.conversations.set(directory.count() as i64);
         metrics.conversations_in_memory.set(directory.resident() as i64);
+        metrics.conversations_bytes.set(bytes as i64);
         metrics.conversations_quarantined.set(directory.refused() as i64);
     }
 }
 
-/// One look at everything in memory; `now_s` is the second of the node's life.
-pub(super) fn sweep(options: &Options, directory: &Directory, now_s: u32, checkpoints: &mut Growth) {
+/// One look at everything in memory; `now_s` is the second of the node's life. Says what those that are not idle take, in bytes.
+pub(super) fn sweep(options: &Options, directory: &Directory, now_s: u32, checkpoints: &mut Growth) -> u64 {
     let idle_s = u32::try_from(options.idle_after.as_secs()).unwrap_or(u32::MAX);
     let oldest_s = now_s.checked_sub(idle_s);
     if let Some(oldest_s) = oldest_s {
         directory.passivate(|head| head.used_s.load(Ordering::Relaxed) < oldest_s);
     }
-    let Some(newest_s) = newest_to_go(directory.usage(), options.memory_bytes_max) else { return };
+    let usage = directory.usage();
+    let bytes = usage.iter().map(|(_, bytes)| bytes).sum();
+    let Some(newest_s) = newest_to_go(usage, options.memory_bytes_max) else { return bytes };
     let gone = directory.passivate(|head| head.used_s.load(Ordering::Relaxed) <= newest_s);
     if gone == 0 {
         // Everything that should go has records that no pack covers yet.
         checkpoints.ask();
     }
+    bytes
 }
 
 /// Inboxes that nobody looks into leave memory as conversations do, and have a part of it.

@@ -103,8 +103,9 @@ pub enum CheckpointError {
 pub struct Operator {
     checkpoints: checkpoint::Caller,
     compaction: compaction::Nudge,
-    publisher: Arc<Publisher>,
-    log: Arc<Wal<Ticket>>,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) log: Arc<Wal<Ticket>>,
     /// Whether the log is to stay longer than it is needed.
     keeps_log: bool,
 }
@@ -375,7 +376,8 @@ impl Started {
     pub fn operator(&self) -> Operator {
         let (checkpoints, compaction) = (self.checkpoints.caller(), self.compaction.nudge());
         let (publisher, log) = (self.publisher.clone(), self.log.clone());
-        Operator { checkpoints, compaction, publisher, log, keeps_log: self.keeps_log }
+        let directory = self.conversations.shared.directory.clone();
+        Operator { checkpoints, compaction, publisher, directory, log, keeps_log: self.keeps_log }
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is

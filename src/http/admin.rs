@@ -2,7 +2,9 @@
 //!
 //! Bodies and replies are JSON. An order may take minutes, so it runs on a thread of its own, one at a time, and to
 //! its end also when nobody waits for the answer any more. What an order does is the node's business. Other calls are
-//! answered at once, also while an order runs: `token`, `drain`, `members`.
+//! answered at once, also while an order runs: `token`, `drain`, `members`, `stats`.
+
+pub mod stats;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
 use self::drain::Draining;
+pub use self::stats::Stats;
+use self::stats::StatsBody;
 use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
@@ -56,12 +60,17 @@ pub type SnapshotOrder = Box<dyn Fn(bool) -> Result<(), String> + Send + Sync>;
 /// Makes a backup in this directory.
 pub type BackupOrder = Box<dyn Fn(&Path) -> Result<BackedUp, Rejection> + Send + Sync>;
 
+/// Reads the figures of the node.
+pub type StatsOrder = Box<dyn Fn() -> Stats + Send + Sync>;
+
 /// What can be ordered. Each blocks until it is done.
 pub struct Orders {
     /// See [`SnapshotOrder`].
     pub snapshot: SnapshotOrder,
     /// See [`BackupOrder`].
     pub backup: BackupOrder,
+    /// See [`StatsOrder`].
+    pub stats: StatsOrder,
 }
 
 /// Begins the drain of the node, and does not wait for it. Ordered again, it changes nothing.
@@ -178,6 +187,10 @@ impl Admin {
             Some("members") => {
                 self.draining.refuse()?;
                 members::page(&self.conversations, caller, body).await
+            }
+            Some("stats") => {
+                let StatsBody {} = parse(body)?;
+                stats::answer(self.orders.clone()).await
             }
             _ => Err(Failure::UnknownPath),
         }

@@ -17,6 +17,7 @@ mod body;
 mod chat;
 mod check;
 mod connection;
+mod console;
 mod cors;
 mod credentials;
 mod drain;

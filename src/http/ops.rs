@@ -1,4 +1,4 @@
-//! The operations address: is it alive, can it take a send, what does it count; and the admin calls.
+//! The operations address: is it alive, can it take a send, what does it count; the console; and the admin calls.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
 use super::connection::Protocol;
+use super::console::{self, Asset};
 use super::drain::Drain;
 use super::failure::Failure;
 use super::response::{Answer, Body};
@@ -48,10 +49,39 @@ impl Readiness {
             Self::LogFailed => "the log has failed\n",
         }
     }
+
+    /// The same for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::ReadOnly => "read_only",
+            Self::LogFailed => "log_failed",
+        }
+    }
 }
 
 /// Asks the node.
 pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// What everybody who reaches this address may read.
+enum Page {
+    Healthz,
+    Readyz,
+    Metrics,
+    Console(&'static Asset),
+}
+
+impl Page {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            "/healthz" => Some(Self::Healthz),
+            "/readyz" => Some(Self::Readyz),
+            "/metrics" => Some(Self::Metrics),
+            _ => console::asset(path).map(Self::Console),
+        }
+    }
+}
 
 struct Ops {
     metrics: Arc<Metrics>,
@@ -59,7 +89,7 @@ struct Ops {
     admin: Admin,
 }
 
-/// Serves health, metrics and the admin calls on `listener` until `stopping` becomes true or its sender is gone.
+/// Serves health, metrics, the console and the admin calls on `listener` until `stopping` becomes true or its sender is gone.
 ///
 /// Not the drain: while the node drains, `/readyz` is what tells a load balancer so.
 pub fn serve(
@@ -105,15 +135,19 @@ async fn answer(
 impl Ops {
     fn answer(&self, request: &Request<Incoming>) -> Result<Answer, Failure> {
         exchange::check_host(request.version(), request.headers())?;
-        let page: fn(&Self, &Request<Incoming>) -> Answer = match request.uri().path() {
-            "/healthz" => |_, _| Answer::text(StatusCode::OK, PLAIN_TEXT, "alive\n"),
-            "/readyz" => |ops, _| ops.readyz(),
-            "/metrics" => |ops, request| ops.metrics(request),
-            _ => return Err(Failure::UnknownPath),
-        };
+        let page = Page::at(request.uri().path()).ok_or(Failure::UnknownPath)?;
         match *request.method() {
-            Method::GET | Method::HEAD => Ok(page(self, request)),
+            Method::GET | Method::HEAD => Ok(self.show(page, request)),
             _ => Err(Failure::WrongMethod { allow: "GET, HEAD" }),
+        }
+    }
+
+    fn show(&self, page: Page, request: &Request<Incoming>) -> Answer {
+        match page {
+            Page::Healthz => Answer::text(StatusCode::OK, PLAIN_TEXT, "alive\n"),
+            Page::Readyz => self.readyz(),
+            Page::Metrics => self.metrics(request),
+            Page::Console(asset) => asset.answer(),
         }
     }
 

@@ -32,8 +32,10 @@ async fn what_a_full_log_refuses_leaves_no_conversation_behind() {
 
     assert_left_nothing(&life, newest).await;
     life.checkpoint().expect_err("there is no room for a pack");
+    assert_eq!(life.metrics.last_checkpoint.is_failing.get(), 1);
     life.disk.set_capacity(usize::MAX);
     life.checkpoint().unwrap();
+    assert_eq!(life.metrics.last_checkpoint.is_failing.get(), 0);
     let chunks: u64 = life.manifest().packs.iter().map(|pack| pack.chunks).sum();
     assert_eq!(chunks, 1 + 1, "one conversation, and one block of people");
     assert_left_nothing(&life, newest).await;

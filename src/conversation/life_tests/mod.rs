@@ -21,6 +21,7 @@ use crate::snapshot::{self, Manifest};
 use crate::telemetry::Metrics;
 use crate::wal;
 
+mod counting;
 mod damage;
 mod delivering;
 mod encoding;

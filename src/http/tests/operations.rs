@@ -1,8 +1,8 @@
-//! The operations address: health, metrics, orders, and a client that reads nothing of it.
+//! The operations address: health, metrics, orders, figures, and a client that reads nothing of it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::super::admin::{Admin, BackedUp, Means, Orders};
+use super::super::admin::{Admin, BackedUp, Means, Orders, Stats};
 use super::super::exchange::now_s;
 use super::*;
 use crate::conversation::Conversations;
@@ -18,6 +18,11 @@ const STATES: [Readiness; 4] =
 
 impl Ops {
     async fn start(options: Options) -> Self {
+        Self::start_with(options, |_| ()).await
+    }
+
+    /// With other orders than those that only tell.
+    async fn start_with(options: Options, change: impl FnOnce(&mut Orders)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let metrics = Arc::new(Metrics::new(SyncMode::Always));
@@ -29,7 +34,7 @@ impl Ops {
         let key = LocalKey::open_or_create(directory.path()).expect("a key");
         let started = conversations(&directory.path().join("data"), &metrics, stopping.clone());
         let key_of_admin = LocalKey::open(directory.path()).expect("the same key");
-        let admin = admin_that_tells(key_of_admin, started.conversations.clone());
+        let admin = admin_that_tells(key_of_admin, started.conversations.clone(), change);
         let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
         let _under_it = Some((started, directory));
         let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it };
@@ -54,15 +59,17 @@ impl Ops {
 }
 
 /// Says what was ordered in place of doing it.
-fn admin_that_tells(key: LocalKey, conversations: Conversations) -> Admin {
+fn admin_that_tells(key: LocalKey, conversations: Conversations, change: impl FnOnce(&mut Orders)) -> Admin {
     let verifier = Arc::new(Verifier::new(&key, &PublicKeys::default()).expect("a verifier"));
-    let orders = Orders {
+    let mut orders = Orders {
         snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
         backup: Box::new(|to| match to.ends_with("taken") {
             true => Err(Rejection::Invalid("is not empty".into())),
             false => Ok(BackedUp { files: 4, linked: 3, bytes: 2, last_lsn: 1 }),
         }),
+        stats: Box::new(|| Stats { version: "7.8.9", ..Stats::default() }),
     };
+    change(&mut orders);
     let (node, draining) = watch::channel(false);
     let drain = Box::new(move || {
         node.send_replace(true);
@@ -85,6 +92,9 @@ async fn orders_need_an_admin_token_and_a_lawful_body() {
         ("/im.admin/snapshot", true, "", "200"),
         ("/im.admin/snapshot", true, r#"{"compact":false}"#, "200"),
         ("/im.admin/snapshot", true, r#"{"compact":true}"#, "500"),
+        ("/im.admin/stats", true, "", "200"),
+        ("/im.admin/stats", true, r#"{"x":1}"#, "400"),
+        ("/im.admin/stats", false, "{}", "403"),
         ("/im.admin/nothing", true, "{}", "404"),
     ] {
         let reply = ops.order(path, admin, body).await;
@@ -116,6 +126,33 @@ async fn a_drain_is_ordered_once_and_answered_whenever_it_is() {
     {
         assert_eq!(status(&ops.order(path, true, body).await), expected, "{path}");
     }
+    ops.server.drained().await;
+}
+
+#[tokio::test]
+async fn figures_are_told_while_an_order_is_carried_out() {
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let ops = Ops::start_with(options(), |orders| {
+        orders.snapshot = Box::new(move |_| {
+            begun.send(()).expect("the test waits");
+            may_go_on.lock().expect("not poisoned").recv().map_err(|why| why.to_string())
+        });
+    });
+    let ops = ops.await;
+    let ordered = async {
+        let reply = ops.order("/im.admin/snapshot", true, "").await;
+        assert_eq!(status(&reply), "200");
+    };
+    let looked = async {
+        has_begun.recv().await.expect("the order runs");
+        assert_eq!(status(&ops.order("/im.admin/snapshot", true, "").await), "503");
+        let stats = ops.order("/im.admin/stats", true, "{}").await;
+        assert!(status(&stats) == "200" && stats.contains(r#"{"version":"7.8.9","#), "{stats}");
+        go_on.send(()).expect("the order waits");
+    };
+    tokio::join!(ordered, looked);
     ops.server.drained().await;
 }
 

@@ -14,6 +14,7 @@ const BINARY = process.env["CHINWAG_BIN"] ?? resolve("../../target/debug/chinwag
 export class Server {
   #process: ChildProcess | undefined;
   #address = "127.0.0.1:0";
+  #ops = "127.0.0.1:0";
   readonly #data = mkdtempSync(join(tmpdir(), "chinwag-client-"));
 
   private constructor(private readonly flags: string[]) {}
@@ -32,15 +33,20 @@ export class Server {
     return `http://${this.#address}`;
   }
 
+  /** The operations address. */
+  get ops(): string {
+    return `http://${this.#ops}`;
+  }
+
   /** A token for a user, of so many seconds. */
-  token(user: string, ttl_s = 3600): string {
-    const args = ["token", "--user", user, "--data", this.#data, "--ttl", `${ttl_s}s`];
+  token(user: string, ttl_s = 3600, flags: string[] = []): string {
+    const args = ["token", "--user", user, "--data", this.#data, "--ttl", `${ttl_s}s`, ...flags];
     return execFileSync(BINARY, args, { encoding: "utf8" }).trim();
   }
 
-  /** Starts, at the second time on the same port; resolves when it is ready. */
+  /** Starts, at the second time on the same ports; resolves when it is ready. */
   async start(): Promise<void> {
-    const args = ["serve", "--listen", this.#address, "--ops", "127.0.0.1:0", "--data", this.#data, ...this.flags];
+    const args = ["serve", "--listen", this.#address, "--ops", this.#ops, "--data", this.#data, ...this.flags];
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "ignore"] });
     this.#process = child;
     const ended = once(child, "exit").then(() => {
@@ -48,9 +54,9 @@ export class Server {
     });
     const [line] = (await Promise.race([once(createInterface(child.stdout!), "line"), ended])) as [string];
     ended.catch(() => undefined);
-    const address = / http=(\S+) /.exec(line)?.[1];
-    if (address === undefined) throw new Error(`not the ready line: ${line}`);
-    this.#address = address;
+    const [, address, ops] = / http=(\S+) ops=(\S+) /.exec(line) ?? [];
+    if (address === undefined || ops === undefined) throw new Error(`not the ready line: ${line}`);
+    [this.#address, this.#ops] = [address, ops];
   }
 
   /** `kill -9`. */
