@@ -212,7 +212,7 @@ impl Node {
                 Ok(BackedUp { files, linked, bytes, last_lsn })
             }),
         };
-        Admin::new(self.verifier.clone(), orders)
+        Admin::new(self.verifier.clone(), orders, self.started.feed())
     }
 
     fn readiness(&self) -> ReadinessProbe {

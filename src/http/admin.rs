@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -19,8 +18,10 @@ use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
 use super::failure::Failure;
+use super::feed;
 use super::response::Answer;
 use crate::auth::Verifier;
+use crate::conversation::feed::Feed;
 use crate::message::Rejection;
 
 /// What every path here begins with.
@@ -61,6 +62,8 @@ pub struct Orders {
 pub struct Admin {
     verifier: Arc<Verifier>,
     orders: Arc<Orders>,
+    /// No order: it takes no turn, and is bounded by itself.
+    feed: Feed,
     bodies: body::Reader,
     /// One order at a time: two would only share the disk.
     turn: Arc<Semaphore>,
@@ -80,10 +83,10 @@ struct SnapshotBody {
 }
 
 impl Admin {
-    /// Carries out `orders` for whoever has an admin token.
-    pub fn new(verifier: Arc<Verifier>, orders: Orders) -> Self {
+    /// Carries out `orders`, and reads from `feed`, for whoever has an admin token.
+    pub fn new(verifier: Arc<Verifier>, orders: Orders, feed: Feed) -> Self {
         let bodies = body::Reader::new(BODY_BYTES_MAX, BODY_TIMEOUT);
-        Self { verifier, orders: Arc::new(orders), bodies, turn: Arc::new(Semaphore::new(1)) }
+        Self { verifier, orders: Arc::new(orders), feed, bodies, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// Answers a request; `has_unread` is set when its body was not read.
@@ -132,6 +135,7 @@ impl Admin {
                 })
                 .await
             }
+            Some("feed") => feed::answer(&self.feed, body).await,
             _ => Err(Failure::UnknownPath),
         }
     }
@@ -158,8 +162,8 @@ impl Admin {
 }
 
 /// An empty body is an order without settings.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    let body: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|why| invalid(&why.to_string()))
 }
 

@@ -24,6 +24,7 @@ mod edge;
 mod encoding;
 mod exchange;
 mod failure;
+mod feed;
 mod form;
 mod group;
 mod http2;

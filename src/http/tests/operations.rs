@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::super::admin::{Admin, BackedUp, Orders};
 use super::super::exchange::now_s;
 use super::*;
+use crate::conversation::feed::Feed;
 use crate::message::Rejection;
 
 struct Ops {
@@ -26,9 +27,12 @@ impl Ops {
         let (draining, stopping) = watch::channel(false);
         let directory = tempfile::tempdir().expect("a directory");
         let key = LocalKey::open_or_create(directory.path()).expect("a key");
-        let admin = admin_that_tells(&key);
+        let started = conversations(&directory.path().join("data"), &metrics, stopping.clone());
+        let admin = admin_that_tells(&key, started.feed());
         let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
-        let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it: None };
+        let under_it = Some((started, directory));
+        let server =
+            Server { address, key, token: String::new(), metrics, draining, task, _under_it: under_it };
         Self { server, readiness }
     }
 
@@ -50,7 +54,7 @@ impl Ops {
 }
 
 /// Says what was ordered in place of doing it.
-fn admin_that_tells(key: &LocalKey) -> Admin {
+fn admin_that_tells(key: &LocalKey, feed: Feed) -> Admin {
     let verifier = Arc::new(Verifier::new(key, &PublicKeys::default()).expect("a verifier"));
     let orders = Orders {
         snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
@@ -59,7 +63,7 @@ fn admin_that_tells(key: &LocalKey) -> Admin {
             false => Ok(BackedUp { files: 4, linked: 3, bytes: 2, last_lsn: 1 }),
         }),
     };
-    Admin::new(verifier, orders)
+    Admin::new(verifier, orders, feed)
 }
 
 #[tokio::test]
@@ -77,6 +81,11 @@ async fn orders_need_an_admin_token_and_a_lawful_body() {
         ("/im.admin/snapshot", true, "", "200"),
         ("/im.admin/snapshot", true, r#"{"compact":false}"#, "200"),
         ("/im.admin/snapshot", true, r#"{"compact":true}"#, "500"),
+        ("/im.admin/feed", true, "", "200"),
+        ("/im.admin/feed", false, "", "403"),
+        ("/im.admin/feed", true, r#"{"count":1001}"#, "400"),
+        ("/im.admin/feed", true, r#"{"offset":2}"#, "416"),
+        ("/im.admin/feed", true, r#"{"epoch":9}"#, "409"),
         ("/im.admin/nothing", true, "{}", "404"),
     ] {
         let reply = ops.order(path, admin, body).await;
