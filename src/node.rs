@@ -228,12 +228,13 @@ impl Node {
         Admin::new(self.verifier.clone(), orders, self.means())
     }
 
-    /// With what the admin calls are answered that take no time.
+    /// With what the admin calls are answered that are no orders.
     fn means(&self) -> Means {
         let drain_order = self.drain_order.clone();
         Means {
             key: self.key.clone(),
             conversations: self.started.conversations.clone(),
+            feed: self.started.feed(),
             // One that comes before anybody waits for it is kept.
             drain: Box::new(move || drain_order.notify_one()),
             draining: self.draining.subscribe(),

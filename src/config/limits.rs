@@ -43,6 +43,18 @@ pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
 /// Most members, or blocked users, in one page: about 150 KiB of reply.
 pub const MEMBERS_PAGE_MAX: u32 = 1000;
+/// Records in one page of the feed when the request names no count.
+pub const FEED_COUNT_DEFAULT: u32 = 100;
+/// Most records in one page of the feed: a consumer that lags behind is not slowed down by requests any more.
+pub const FEED_COUNT_MAX: u32 = 1000;
+/// Most bytes of records in one page of the feed, unless the first is longer. As JSON it is about as much, and six times
+/// that where a text is nothing but control characters.
+pub const FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Longest a feed may wait, in milliseconds: as a pull.
+pub const FEED_WAIT_MS_MAX: u32 = PULL_WAIT_MS_MAX;
+/// Feeds that are read or wait at a time: each takes a few megabytes while it is read, and services that follow a node
+/// are few.
+pub const FEEDS_MAX: usize = 16;
 /// Longest cursor, in bytes: an id, with room for what a later cursor may add.
 pub const CURSOR_BYTES_MAX: usize = 256;
 /// Longest token, in bytes: an RS256 token with many claims is about 1.5 KiB.
@@ -145,6 +157,8 @@ const _: () = {
             <= *STREAM_QUEUE_BYTES.end(),
         "one event of the longest kind has to fit a stream's queue"
     );
+    assert!(FEEDS_MAX * 2 <= OPS_CONNECTIONS_MAX, "feeds that wait leave room for probes");
+    assert!(FEED_COUNT_DEFAULT <= FEED_COUNT_MAX);
     assert!(CURSOR_BYTES_MAX >= ID_BYTES_MAX, "a cursor is at least an id");
     assert!(MEMBERS_PAGE_DEFAULT <= MEMBERS_PAGE_MAX);
     assert!(CLIENT_MSG_ID_BYTES_MAX <= 255, "a record keeps its length in a byte");

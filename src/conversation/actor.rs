@@ -203,6 +203,7 @@ impl Residence {
             Request::Members { cursor, count } => self.members(&caller, &cursor, count, reply),
             Request::Join(inbox) => self.join(inbox, reply),
             Request::Acks => self.acks(&caller, reply),
+            Request::Fates(messages) => self.fates(messages, &old, reply),
             Request::Signal { kind, data } => self.signal(&caller, kind, data, reply),
         }
     }

@@ -156,6 +156,16 @@ impl Archive {
         newest.map_or_else(Saved::default, |entry| Summary::from_numbers(entry.summary).after())
     }
 
+    /// Whether the packs have all messages of a conversation from the first on, and no recall. Two keys may share a hash:
+    /// then the answer may be no.
+    pub(crate) fn is_as_sent(&self, key: &ConversationKey) -> bool {
+        let (bytes, packs) = (encode_key(key), self.packs());
+        let entries = packs.iter().flat_map(|pack| pack.entries_of(&bytes));
+        let summaries: Vec<_> = entries.map(|entry| Summary::from_numbers(entry.summary)).collect();
+        summaries.first().is_some_and(|first| first.messages.0 == 0)
+            && summaries.iter().all(|summary| summary.recalls.1 == 0 && !summary.hollow)
+    }
+
     /// Brings a conversation into memory, of a long one the recent part; `None` when nothing of it is
     /// here.
     ///

@@ -14,6 +14,7 @@ use super::admission::Permit;
 use super::arrivals::Arrivals;
 use super::durable::DurableHead;
 use super::encoded::{EncodedPage, EncodedPages, Keep};
+use super::feed::{Fate, Followers};
 use super::in_place::{Offer, Volunteer};
 use super::state::Durable;
 use crate::inbox::delivery::{self, Listeners};
@@ -43,6 +44,8 @@ pub(crate) enum Outcome {
     Standing(Option<Box<Standing>>),
     /// The read cursors of everybody in the conversation.
     Cursors(Vec<(UserId, u32)>),
+    /// What has become of messages.
+    Fates(Vec<Fate>),
     /// No answer yet: it needs messages that are not in memory.
     Unread(Box<Unread>),
 }
@@ -117,6 +120,7 @@ pub(crate) type Batches = mpsc::UnboundedSender<Batch<Ticket>>;
 pub(crate) fn start(
     offer: Offer,
     arrivals: Arc<Arrivals>,
+    followers: Arc<Followers>,
     deliveries: Deliveries,
     pages: Arc<EncodedPages>,
     metrics: Arc<Metrics>,
@@ -127,6 +131,9 @@ pub(crate) fn start(
         while let Some(batch) = next(&mut incoming, &mut volunteer).await {
             deliveries.keep_pace().await;
             complete(batch.tickets, &arrivals, &deliveries, &pages, &metrics);
+            if batch.records > 0 {
+                followers.wake();
+            }
             volunteer.look_out().await;
         }
     });

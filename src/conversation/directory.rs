@@ -192,13 +192,24 @@ impl Directory {
         }
     }
 
-    /// Up to which record the packs have a conversation that gives no chunks; 0 when nobody knows.
-    pub(crate) fn saved_through(&self, key: &ConversationKey) -> u64 {
-        let head = self.slots.get(key).map(|slot| match &*slot {
+    /// What a conversation shares that is in memory, or refused.
+    pub(crate) fn head_of(&self, key: &ConversationKey) -> Option<Arc<DurableHead>> {
+        self.slots.get(key).map(|slot| match &*slot {
             Slot::Hot(running) => running.head.clone(),
             Slot::Quarantined(head) => head.clone(),
-        });
-        match head {
+        })
+    }
+
+    /// Whether the conversation is refused because its actor died, and not because it is damaged.
+    pub(crate) fn is_coming_back(&self, key: &ConversationKey) -> bool {
+        self.slots
+            .get(key)
+            .is_some_and(|slot| matches!(&*slot, Slot::Quarantined(head) if !head.is_damaged()))
+    }
+
+    /// Up to which record the packs have a conversation that gives no chunks; 0 when nobody knows.
+    pub(crate) fn saved_through(&self, key: &ConversationKey) -> u64 {
+        match self.head_of(key) {
             Some(head) if head.is_loaded() => head.saved_lsn(),
             _ => self.archive().tail_begins_at(key).map_or(0, |lsn| lsn.saturating_sub(1)),
         }

@@ -49,6 +49,7 @@ mod durable;
 pub mod encoded;
 #[cfg(test)]
 mod engine_sim;
+pub mod feed;
 pub(crate) mod group;
 mod groups;
 pub mod history;

@@ -49,6 +49,11 @@ impl<'a> KeyV1<'a> {
         (self.kind == 0).then_some((self.first, self.second))
     }
 
+    /// The smaller user id, or the group id.
+    pub(crate) fn first(&self) -> &'a str {
+        self.first
+    }
+
     /// Whether [`parse`](Self::parse) would take it, without making anything.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let is_lawful = match self.kind {

@@ -16,6 +16,7 @@ use super::compaction::{self, Compaction};
 use super::completion::{self, Batches, Deliveries, Ticket};
 use super::directory::Directory;
 use super::encoded::{self, EncodedPages};
+use super::feed::{Feed, Followers};
 use super::history;
 use super::in_place::Offer;
 use super::paging::Paging;
@@ -140,6 +141,8 @@ pub struct Started {
     /// The handle for the edge.
     pub conversations: Conversations,
     log: Arc<Wal<Ticket>>,
+    /// Who waits for the log to grow.
+    followers: Arc<Followers>,
     pub(super) publisher: Arc<Publisher>,
     checkpoints: Checkpoints,
     compaction: Compaction,
@@ -169,13 +172,14 @@ pub fn start(
     draining: watch::Receiver<bool>,
     calls: Calls,
 ) -> Result<Started, Error> {
-    let arrivals = Arc::new(Arrivals::default());
+    let (arrivals, followers) = (Arc::new(Arrivals::default()), Arc::new(Followers::default()));
     let deliveries = Deliveries::start();
     let offer = Offer::default();
     let pages = Arc::new(EncodedPages::new(options.pages, place.epoch));
     let (batches, completing) = completion::start(
         offer.clone(),
         arrivals.clone(),
+        followers.clone(),
         deliveries.clone(),
         pages.clone(),
         metrics.clone(),
@@ -200,6 +204,7 @@ pub fn start(
         publisher: common.publisher.clone(),
         conversations: common.into_conversations(arrivals, draining),
         log,
+        followers,
         checkpoints,
         compaction,
         scrub,
@@ -378,6 +383,12 @@ impl Started {
         let (publisher, log) = (self.publisher.clone(), self.log.clone());
         let directory = self.conversations.shared.directory.clone();
         Operator { checkpoints, compaction, publisher, directory, log, keeps_log: self.keeps_log }
+    }
+
+    /// The way to read the log as it grows. The feeds of one node share their limit, so it is asked for once.
+    pub fn feed(&self) -> Feed {
+        let (conversations, log) = (self.conversations.clone(), self.log.clone());
+        Feed::new(conversations, log, &self.publisher.place, self.followers.clone())
     }
 
     /// Ends everything once no more calls come: what was accepted becomes durable and is

@@ -19,6 +19,7 @@ use crate::message::{ConversationKey, Rejection, UserId};
 
 mod apply;
 mod calls;
+mod fate;
 mod page;
 mod retry;
 mod standing;

@@ -2,7 +2,7 @@
 //!
 //! Bodies and replies are JSON. An order may take minutes, so it runs on a thread of its own, one at a time, and to
 //! its end also when nobody waits for the answer any more. What an order does is the node's business. Other calls are
-//! answered at once, also while an order runs: `token`, `drain`, `members`, `stats`.
+//! answered beside them: `token`, `drain`, `members`, `stats`, `feed`.
 
 pub mod stats;
 
@@ -14,7 +14,6 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
@@ -25,9 +24,11 @@ use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
 use super::failure::Failure;
+use super::feed;
 use super::response::Answer;
 use crate::auth::{LocalKey, Verifier};
 use crate::conversation::Conversations;
+use crate::conversation::feed::Feed;
 use crate::message::{Caller, Rejection};
 
 mod drain;
@@ -76,12 +77,14 @@ pub struct Orders {
 /// Begins the drain of the node, and does not wait for it. Ordered again, it changes nothing.
 pub type DrainOrder = Box<dyn Fn() + Send + Sync>;
 
-/// What the calls work with that are answered at once.
+/// What the calls work with that are no orders.
 pub struct Means {
     /// Signs tokens.
     pub key: Arc<LocalKey>,
     /// Has the members of groups.
     pub conversations: Conversations,
+    /// Reads the log.
+    pub feed: Feed,
     /// See [`DrainOrder`].
     pub drain: DrainOrder,
     /// Becomes true when the node drains.
@@ -94,6 +97,8 @@ pub struct Admin {
     orders: Arc<Orders>,
     key: Arc<LocalKey>,
     conversations: Conversations,
+    /// Takes no turn, and is bounded by itself.
+    feed: Feed,
     draining: Draining,
     bodies: body::Reader,
     /// One order at a time: two would only share the disk.
@@ -122,10 +127,10 @@ impl Admin {
     /// Carries out `orders`, and answers the other calls by `means`, for whoever has an admin token.
     pub fn new(verifier: Arc<Verifier>, orders: Orders, means: Means) -> Self {
         let bodies = body::Reader::new(BODY_BYTES_MAX, BODY_TIMEOUT);
-        let Means { key, conversations, drain, draining } = means;
+        let Means { key, conversations, feed, drain, draining } = means;
         let draining = Draining::new(drain, draining);
         let (orders, turn) = (Arc::new(orders), Arc::new(Semaphore::new(1)));
-        Self { verifier, orders, key, conversations, draining, bodies, turn }
+        Self { verifier, orders, key, conversations, feed, draining, bodies, turn }
     }
 
     /// Answers a request; `has_unread` is set when its body was not read.
@@ -192,6 +197,7 @@ impl Admin {
                 let StatsBody {} = parse(body)?;
                 stats::answer(self.orders.clone()).await
             }
+            Some("feed") => feed::answer(&self.feed, body).await,
             _ => Err(Failure::UnknownPath),
         }
     }
@@ -224,8 +230,8 @@ fn broken(why: &dyn std::fmt::Display) -> Failure {
 }
 
 /// An empty body is an order without settings.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    let body: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|why| invalid(&why.to_string()))
 }
 

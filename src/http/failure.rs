@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hyper::StatusCode;
 
 use crate::auth;
+use crate::config::limits::FEEDS_MAX;
 use crate::message::Rejection;
 
 /// When to try again after a 503, in milliseconds: the least that a `Retry-After` can say.
@@ -25,6 +26,8 @@ pub(super) enum Failure {
     NoWebSocket,
     /// The user has too many streams.
     TooManyStreams { most: usize },
+    /// Too many feeds are read, or wait.
+    TooManyFeeds,
     /// The user makes too many calls.
     TooFast { wait: Duration },
     /// The path names no verb.
@@ -87,6 +90,14 @@ impl Failure {
             Self::TooManyStreams { most } => Verdict {
                 retry_after_ms: Some(UNAVAILABLE_RETRY_MS),
                 ..no(StatusCode::TOO_MANY_REQUESTS, 10009, format!("a user may have at most {most} streams"))
+            },
+            Self::TooManyFeeds => Verdict {
+                retry_after_ms: Some(UNAVAILABLE_RETRY_MS),
+                ..no(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    10009,
+                    format!("at most {FEEDS_MAX} feeds may be read or wait at a time"),
+                )
             },
             Self::NoMemoryForBodies => rejected(Rejection::Overloaded),
             Self::UnknownPath => invalid(StatusCode::NOT_FOUND, "there is nothing at this path".to_owned()),

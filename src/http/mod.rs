@@ -25,6 +25,7 @@ mod edge;
 mod encoding;
 mod exchange;
 mod failure;
+mod feed;
 mod form;
 mod group;
 mod http2;

@@ -161,6 +161,13 @@ impl<T: Send + 'static> Wal<T> {
         self.shared.segment_files()
     }
 
+    /// The first record of the oldest segment, and at most `most` segments from the one on that has record `lsn`, or
+    /// will; from the oldest on where none has it any more. `None` while there is no segment: on a disk that was full at
+    /// the very first start.
+    pub fn segments_from(&self, lsn: Lsn, most: usize) -> Option<(Lsn, Vec<SegmentFile>)> {
+        self.shared.segments_from(lsn, most)
+    }
+
     /// Removes whole segments that hold only records below `lsn`, never the current one. Says how many.
     ///
     /// # Errors

@@ -92,7 +92,42 @@ pub(super) fn place_of(
     Ok(None)
 }
 
-struct Scan<'a> {
+/// A place between two frames of a segment, and what the frames before it oblige the next one to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The first record of the segment.
+    segment: Lsn,
+    at: u64,
+    last_lsn: Lsn,
+    last_kind: Option<u8>,
+    batch_start: u64,
+}
+
+impl Mark {
+    /// Before the first frame of a segment.
+    pub(super) fn beginning(segment: &SegmentFile) -> Self {
+        let (segment, last_lsn) = (segment.first_lsn, segment.first_lsn.previous());
+        Self { segment, at: PAGE_BYTES, last_lsn, last_kind: None, batch_start: PAGE_BYTES }
+    }
+
+    /// Whether it is in this segment.
+    pub(super) fn is_in(&self, segment: &SegmentFile) -> bool {
+        self.segment == segment.first_lsn
+    }
+
+    /// Where it is in the segment, in bytes.
+    pub(super) fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// The next record behind it.
+    pub fn next(&self) -> Lsn {
+        self.last_lsn.next()
+    }
+}
+
+/// A walk over the frames of a segment.
+pub(super) struct Scan<'a> {
     window: Window<'a>,
     segment: &'a SegmentFile,
     page: &'a Page,
@@ -112,21 +147,32 @@ enum Found {
 
 impl<'a> Scan<'a> {
     fn begin(file: &'a dyn File, segment: &'a SegmentFile, page: &'a Page) -> Result<Self, Error> {
+        Self::resume(file, segment, page, &Mark::beginning(segment), READ_BYTES)
+    }
+
+    /// Goes on at a mark in this segment, reading so much at once.
+    pub(super) fn resume(
+        file: &'a dyn File,
+        segment: &'a SegmentFile,
+        page: &'a Page,
+        mark: &Mark,
+        read_bytes: usize,
+    ) -> Result<Self, Error> {
         let len = file.len().map_err(Error::io("measure", &segment.path))?;
-        let buffer = vec![0; READ_BYTES.min(len as usize)];
-        Ok(Self {
-            window: Window { file, len, buffer, from: 0, filled: 0 },
-            segment,
-            page,
-            at: PAGE_BYTES,
-            last_lsn: page.first_lsn.previous(),
-            last_kind: None,
-            batch_start: PAGE_BYTES,
-        })
+        let buffer = vec![0; read_bytes.min(len as usize)];
+        let window = Window { file, len, buffer, from: 0, filled: 0 };
+        let Mark { at, last_lsn, last_kind, batch_start, .. } = *mark;
+        Ok(Self { window, segment, page, at, last_lsn, last_kind, batch_start })
+    }
+
+    /// Where it has come to.
+    pub(super) fn mark(&self) -> Mark {
+        let Self { at, last_lsn, last_kind, batch_start, .. } = *self;
+        Mark { segment: self.segment.first_lsn, at, last_lsn, last_kind, batch_start }
     }
 
     /// Steps over the next frame.
-    fn next(&mut self) -> Result<Option<Header>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Header>, Error> {
         match self.look(self.at)? {
             Found::Frame(header) => {
                 self.check_order(&header)?;
@@ -142,7 +188,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Shows the record that was just stepped over; markers are nobody's.
-    fn visit(
+    pub(super) fn visit(
         &mut self,
         header: &Header,
         visit: &mut dyn FnMut(Record<'_>, u64) -> Result<(), Error>,

@@ -19,6 +19,7 @@ mod damage;
 mod describing;
 mod draining;
 mod errors;
+mod feeding;
 mod full_disk;
 mod golden;
 mod groups;

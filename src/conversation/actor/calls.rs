@@ -144,6 +144,26 @@ impl Residence {
         self.settle(cursors, Outcome::Cursors, reply)
     }
 
+    pub(super) fn fates(
+        &mut self,
+        messages: Box<[u32]>,
+        old: &Old,
+        reply: Reply,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(missing) = self.retain(old) {
+            reply_unread(missing, Request::Fates(messages), reply);
+            return Ok(());
+        }
+        let fates = self.state().fates(&messages, self.head.durable());
+        if self.state().is_dismissed() {
+            // What a crash could still take back may not keep a text from anybody.
+            self.answer_when_durable(Outcome::Fates(fates), reply);
+        } else {
+            reply.send(Ok(Outcome::Fates(fates)));
+        }
+        Ok(())
+    }
+
     /// Never stored, so it goes past the log.
     pub(super) fn signal(
         &mut self,

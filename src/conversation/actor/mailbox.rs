@@ -77,6 +77,8 @@ pub(crate) enum Request {
     /// its user.
     Join(Arc<Inbox>),
     Acks,
+    /// What has become of these messages, which were sent here.
+    Fates(Box<[u32]>),
     Signal {
         kind: Box<str>,
         data: Box<str>,

@@ -27,6 +27,7 @@ mod delivering;
 mod encoding;
 mod erasing;
 mod faults;
+mod feeding;
 mod in_place;
 mod listing;
 mod loading;
@@ -47,7 +48,7 @@ struct Life {
     started: Started,
     metrics: Arc<Metrics>,
     /// Kept, because a node whose sender is gone drains.
-    _draining: watch::Sender<bool>,
+    draining: watch::Sender<bool>,
 }
 
 /// Small segments, so that the log rotates and is cut; nothing happens by the clock.
@@ -88,7 +89,7 @@ impl Life {
         let calls = Calls { before_first_batch: Box::new(|| ()), on_log_failure: Box::new(|_| ()) };
         let started = start(recovered, place, &wal_dir, options, &metrics, is_draining, calls).unwrap();
         data.mark_started().unwrap();
-        Self { disk: disk.clone(), started, metrics, _draining: draining }
+        Self { disk: disk.clone(), started, metrics, draining }
     }
 
     /// Ends it as a drain does.

@@ -57,7 +57,8 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
     }
 }
 
-fn action_name(action: &GroupAction) -> &'static str {
+/// What a change of a group is called.
+pub(in crate::http) fn action_name(action: &GroupAction) -> &'static str {
     match action {
         GroupAction::Create => "create",
         GroupAction::Add => "add",
@@ -71,7 +72,7 @@ fn action_name(action: &GroupAction) -> &'static str {
 }
 
 /// What an action has beside whom it is about.
-fn action_fields(out: &mut Vec<u8>, action: &GroupAction) {
+pub(in crate::http) fn action_fields(out: &mut Vec<u8>, action: &GroupAction) {
     match action {
         GroupAction::Duty(duty) => field(out, b",\"duty\":", *duty as u32),
         GroupAction::Rename(name) => text_field(out, b",\"name\":", name),

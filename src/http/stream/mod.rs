@@ -7,7 +7,7 @@
 //! is the conversations' business, and how much waits for a slow reader the session's.
 
 mod call;
-mod event;
+pub(super) mod event;
 mod frame;
 pub(super) mod handshake;
 mod outgoing;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::super::admin::{Admin, BackedUp, Means, Orders, Stats};
 use super::super::exchange::now_s;
 use super::*;
-use crate::conversation::Conversations;
+use crate::conversation::Started;
 use crate::message::Rejection;
 
 struct Ops {
@@ -34,7 +34,7 @@ impl Ops {
         let key = LocalKey::open_or_create(directory.path()).expect("a key");
         let started = conversations(&directory.path().join("data"), &metrics, stopping.clone());
         let key_of_admin = LocalKey::open(directory.path()).expect("the same key");
-        let admin = admin_that_tells(key_of_admin, started.conversations.clone(), change);
+        let admin = admin_that_tells(key_of_admin, &started, change);
         let task = ops::serve(listener, metrics.clone(), probe, admin, options, stopping);
         let _under_it = Some((started, directory));
         let server = Server { address, key, token: String::new(), metrics, draining, task, _under_it };
@@ -59,7 +59,7 @@ impl Ops {
 }
 
 /// Says what was ordered in place of doing it.
-fn admin_that_tells(key: LocalKey, conversations: Conversations, change: impl FnOnce(&mut Orders)) -> Admin {
+fn admin_that_tells(key: LocalKey, under_it: &Started, change: impl FnOnce(&mut Orders)) -> Admin {
     let verifier = Arc::new(Verifier::new(&key, &PublicKeys::default()).expect("a verifier"));
     let mut orders = Orders {
         snapshot: Box::new(|compact| if compact { Err("an inner thing".into()) } else { Ok(()) }),
@@ -74,7 +74,8 @@ fn admin_that_tells(key: LocalKey, conversations: Conversations, change: impl Fn
     let drain = Box::new(move || {
         node.send_replace(true);
     });
-    Admin::new(verifier, orders, Means { key: Arc::new(key), conversations, drain, draining })
+    let (key, conversations, feed) = (Arc::new(key), under_it.conversations.clone(), under_it.feed());
+    Admin::new(verifier, orders, Means { key, conversations, feed, drain, draining })
 }
 
 #[tokio::test]
@@ -95,6 +96,11 @@ async fn orders_need_an_admin_token_and_a_lawful_body() {
         ("/im.admin/stats", true, "", "200"),
         ("/im.admin/stats", true, r#"{"x":1}"#, "400"),
         ("/im.admin/stats", false, "{}", "403"),
+        ("/im.admin/feed", true, "", "200"),
+        ("/im.admin/feed", false, "", "403"),
+        ("/im.admin/feed", true, r#"{"count":1001}"#, "400"),
+        ("/im.admin/feed", true, r#"{"offset":2}"#, "416"),
+        ("/im.admin/feed", true, r#"{"epoch":9}"#, "409"),
         ("/im.admin/nothing", true, "{}", "404"),
     ] {
         let reply = ops.order(path, admin, body).await;

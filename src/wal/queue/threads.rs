@@ -211,6 +211,14 @@ impl<T> Shared<T> {
         self.segments().iter().cloned().collect()
     }
 
+    /// The first record of the oldest segment, and at most `most` segments from the one on that has `lsn`, or would.
+    pub(in crate::wal) fn segments_from(&self, lsn: Lsn, most: usize) -> Option<(Lsn, Vec<SegmentFile>)> {
+        let segments = self.segments();
+        let oldest = segments.front()?.first_lsn;
+        let from = segments.partition_point(|segment| segment.first_lsn <= lsn).saturating_sub(1);
+        Some((oldest, segments.iter().skip(from).take(most).cloned().collect()))
+    }
+
     /// The oldest segment, if all its records are below `lsn` and another follows.
     pub(in crate::wal) fn oldest_below(&self, lsn: Lsn) -> Option<SegmentFile> {
         let segments = self.segments();

@@ -8,6 +8,7 @@ use crate::disk::{Disk, Simulated};
 
 mod checking;
 mod damage;
+mod following;
 mod in_place;
 mod lives;
 mod threads;
