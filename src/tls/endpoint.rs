@@ -111,10 +111,7 @@ impl fmt::Debug for Endpoint {
 fn explain(error: io::Error) -> io::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let untrusted = match inner {
-        // The latter is from somebody of the same name as one who is trusted, such as one before it was made anew.
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => Untrusted::Stranger,
+        Some(rustls::Error::InvalidCertificate(why)) if is_by_nobody(why) => Untrusted::Stranger,
         Some(rustls::Error::InvalidCertificate(why)) => Untrusted::Unfit(unfit(why)),
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             Untrusted::Unfit("it does not speak TLS: its URL may begin with http://".to_owned())
@@ -122,6 +119,17 @@ fn explain(error: io::Error) -> io::Error {
         _ => return error,
     };
     io::Error::other(untrusted)
+}
+
+/// Whether nobody who is trusted has signed. Somebody may have the same name and another key, also one of another kind: the
+/// same authority before it was made anew, or whoever else calls themselves `localhost`.
+fn is_by_nobody(why: &CertificateError) -> bool {
+    matches!(
+        why,
+        CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
 }
 
 fn unfit(why: &CertificateError) -> String {

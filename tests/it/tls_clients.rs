@@ -59,10 +59,12 @@ async fn calls_and_streams_go_over_tls() {
 
 #[tokio::test]
 async fn a_server_that_is_not_trusted_is_told_nothing_and_the_reason_is_said() {
-    let (ours, namesake, other) = (Authority::new("ours"), Authority::new("ours"), Authority::new("other"));
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (namesake, another_kind) = (Authority::new("ours"), Authority::of_another_kind("ours"));
     for (host, kind, trusted, said) in [
         (HOST, Kind::Good, &other, "no authority that is trusted here vouches"),
         (HOST, Kind::Good, &namesake, "no authority that is trusted here vouches"),
+        (HOST, Kind::Good, &another_kind, "no authority that is trusted here vouches"),
         ("chat.example.com", Kind::Good, &ours, "chat.example.com"),
         (HOST, Kind::Expired, &ours, "good until 2020-01-02"),
         (HOST, Kind::Early, &ours, "good from 4000-01-02"),

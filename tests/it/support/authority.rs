@@ -1,6 +1,9 @@
 //! Somebody who vouches for servers, and what they vouch with.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_ED25519, SignatureAlgorithm, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use super::TestServer;
@@ -24,10 +27,19 @@ pub(crate) enum Kind {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        Self::with(name, &PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// One with another kind of key.
+    pub(crate) fn of_another_kind(name: &str) -> Self {
+        Self::with(name, &PKCS_ED25519)
+    }
+
+    fn with(name: &str, algorithm: &'static SignatureAlgorithm) -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate_for(algorithm).expect("a key"));
         let issuer = issuer.expect("a certificate");
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("ca.pem"), issuer.pem()).expect("a file");
