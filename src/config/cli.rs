@@ -132,7 +132,7 @@ pub(super) enum Flags {
 
 #[derive(Args)]
 pub(super) struct BenchFlags {
-    /// The server, such as http://127.0.0.1:8000 or https://chat.example.com [default: one of its own]
+    /// The server, such as http://127.0.0.1:8000; over TLS it begins with https:// [default: one of its own]
     #[arg(long, value_name = "URL", conflicts_with_all = ["dir", "sync", "serve"])]
     pub(super) url: Option<String>,
     /// With --url: the server's data directory, for its key and its disk [default: as for serve]
