@@ -22,7 +22,8 @@
 //! * [`tools`]: what an operator does with a data directory: verify, inspect, export, import, backup, restore;
 //!   and `bench`, which drives load at a server.
 //! * [`node`]: recover, start, drain.
-//! * [`client`]: the other end of the wire; uses `message`, and nothing of the server.
+//! * [`client`]: the other end of the wire; uses `message` and `tls`, and nothing of the server.
+//! * `tls`: secret sockets, and how a client checks who it talks to; used by `http`, `client` and `bench`, uses nothing.
 //! * [`exit`]: which error ends the process with which code.
 
 pub mod auth;
@@ -41,5 +42,6 @@ pub mod message;
 pub mod node;
 pub mod snapshot;
 pub mod telemetry;
+mod tls;
 pub mod tools;
 pub mod wal;

@@ -1,13 +1,23 @@
 //! What can go wrong with a call, and whether calling again can help.
 
+use std::io;
 use std::time::Duration;
+
+use crate::tls;
 
 /// Why there is no result.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The URL is not `http://host:port`.
-    #[error("{0:?} is not http://host:port")]
+    /// The URL is neither `http://host:port` nor `https://host:port`.
+    #[error("{0:?} is neither http://host:port nor https://host:port")]
     Url(String),
+    /// The certificates of authorities cannot be used, or the system has none.
+    #[error("the authorities to trust: {0}")]
+    Authorities(String),
+    /// There is a server, and it could not show that it is the one of the URL: nothing was said to it. Calls are not
+    /// repeated then; streams go on trying, because a certificate may be mended.
+    #[error("the server is not trusted: {0}")]
+    Untrusted(String),
     /// The server said no.
     #[error("{msg} ({code})")]
     Refused {
@@ -75,6 +85,14 @@ impl Error {
     pub(super) fn no_answer(why: impl std::fmt::Display) -> Self {
         Self::NoAnswer(why.to_string())
     }
+
+    /// A connection that did not come about.
+    pub(super) fn not_connected(why: io::Error) -> Self {
+        match tls::untrusted(&why) {
+            Some(why) => Self::Untrusted(why.to_string()),
+            None => Self::no_answer(why),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +110,7 @@ mod tests {
             (refused(BROKEN), true, false),
             (refused(10008), false, false),
             (Error::TokenExpired, false, false),
+            (Error::Untrusted(String::new()), false, false),
         ] {
             assert_eq!(error.is_worth_repeating(Repeatable::Always), always, "{error}");
             assert_eq!(error.is_worth_repeating(Repeatable::Refused), only_refused, "{error}");

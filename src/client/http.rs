@@ -11,9 +11,9 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 use super::error::Error;
+use crate::tls::{self, Endpoint, Protocol, Socket};
 
 /// Connections that are kept while nobody calls.
 const IDLE_MAX: usize = 32;
@@ -27,7 +27,7 @@ type Sender = SendRequest<Full<Bytes>>;
 /// A server, and the connections to it.
 #[derive(Debug)]
 pub(super) struct Http {
-    authority: String,
+    endpoint: Endpoint,
     idle: Mutex<Vec<Sender>>,
 }
 
@@ -47,30 +47,41 @@ impl From<Refusal> for Error {
 }
 
 impl Http {
-    /// A server by its URL, `http://host:port`. Nothing is connected yet.
-    pub(super) fn new(url: &str) -> Result<Self, Error> {
+    /// A server by its URL, `http://host:port` or `https://host:port`. Nothing is connected yet. `authorities` in PEM are
+    /// trusted instead of the system's.
+    pub(super) fn new(url: &str, authorities: Option<&[u8]>) -> Result<Self, Error> {
         let wrong = || Error::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
-        if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong());
         }
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", authority.host()), idle: Mutex::default() })
+        let (tls, port) = match (uri.scheme_str(), authorities) {
+            (Some("http"), None) => (None, 80),
+            (Some("http"), Some(_)) => {
+                return Err(Error::Authorities("they go with https:// only".to_owned()));
+            }
+            (Some("https"), None) => (Some(tls::trusting_system()), 443),
+            (Some("https"), Some(pem)) => (Some(tls::trusting_pem(pem)), 443),
+            _ => return Err(wrong()),
+        };
+        let tls = tls.transpose().map_err(Error::Authorities)?;
+        let port = authority.port_u16().unwrap_or(port);
+        let endpoint = Endpoint::new(authority.host(), port, tls).map_err(|_| wrong())?;
+        Ok(Self { endpoint, idle: Mutex::default() })
     }
 
-    /// Host and port.
-    pub(super) fn authority(&self) -> &str {
-        &self.authority
+    /// Where its WebSockets are, up to the path.
+    pub(super) fn sockets(&self) -> String {
+        let scheme = if self.endpoint.is_secret() { "wss" } else { "ws" };
+        format!("{scheme}://{}", self.endpoint.authority())
     }
 
     /// A connection of its own.
-    pub(super) async fn connect(&self) -> Result<TcpStream, Error> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await;
-        let stream =
-            stream.map_err(|_| Error::no_answer("no connection in time"))?.map_err(Error::no_answer)?;
-        stream.set_nodelay(true).map_err(Error::no_answer)?;
-        Ok(stream)
+    pub(super) async fn connect(&self) -> Result<Socket, Error> {
+        let opening = Box::pin(self.endpoint.open(Protocol::Http1));
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
+        opened.map_err(|_| Error::no_answer("no connection in time"))?.map_err(Error::not_connected)
     }
 
     /// One POST and its reply; a refusal is an error.
@@ -87,7 +98,7 @@ impl Http {
 
     async fn exchange(&self, path: &str, body: Bytes, token: &str) -> Result<Bytes, Error> {
         let request = Request::post(path)
-            .header(HOST, &self.authority)
+            .header(HOST, self.endpoint.authority())
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
@@ -144,6 +155,10 @@ impl Http {
 mod tests {
     use super::*;
 
+    fn authority_of(url: &str) -> String {
+        Http::new(url, None).expect("a URL").endpoint.authority().to_owned()
+    }
+
     #[test]
     fn a_url_is_a_host_and_a_port() {
         for (url, authority) in [
@@ -151,10 +166,22 @@ mod tests {
             ("http://chat.example.com/", "chat.example.com:80"),
             ("http://[::1]:9", "[::1]:9"),
         ] {
-            assert_eq!(Http::new(url).expect("a URL").authority(), authority);
+            assert_eq!(authority_of(url), authority);
         }
-        for url in ["", "chat", "https://x", "http://x/y", "http://x?y", "ws://x", "/x"] {
-            assert!(matches!(Http::new(url), Err(Error::Url(_))), "{url}");
+        for url in ["", "chat", "http://x/y", "http://x?y", "ws://x", "/x"] {
+            assert!(matches!(Http::new(url, None), Err(Error::Url(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_for_https_and_have_to_be_some() {
+        let made = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).expect("a certificate");
+        let pem = made.cert.pem();
+        let http = Http::new("https://chat.example.com", Some(pem.as_bytes())).expect("a URL");
+        assert_eq!(http.sockets(), "wss://chat.example.com:443");
+        for (url, pem) in [("http://x", &*pem), ("https://x", "no PEM")] {
+            let refused = Http::new(url, Some(pem.as_bytes()));
+            assert!(matches!(refused, Err(Error::Authorities(_))), "{url}");
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A client of a Chinwag server: calls that are repeated safely, and live delivery without holes.
 //!
-//! It speaks plain HTTP/1.1 and WebSocket to `http://host:port`, keeps connections, and knows nothing
-//! of the server's inside but the [`message`](crate::message) vocabulary.
+//! It speaks HTTP/1.1 and WebSocket to `http://host:port`, or the same over TLS to `https://host:port`, keeps connections,
+//! and knows nothing of the server's inside but the [`message`](crate::message) vocabulary.
+//!
+//! Over TLS the server's certificate is checked against the authorities of the system, which `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` in the environment place elsewhere, or against those of [`Client::trusting`].
 //!
 //! ```no_run
 //! # async fn talk() -> Result<(), Box<dyn std::error::Error>> {
@@ -103,11 +106,25 @@ impl<'a> Call<'a> {
 }
 
 impl Client {
-    /// A client of the server at `http://host:port` for the user whose token it is. Nothing is
-    /// connected before the first call.
+    /// A client of the server at `http://host:port` or `https://host:port` for the user whose token it is. Nothing is
+    /// connected before the first call; the first client of a process over HTTPS reads the system's authorities.
+    ///
+    /// # Errors
+    /// [`Error::Url`], or [`Error::Authorities`] where the system has none.
     pub fn new(url: &str, token: &str) -> Result<Self, Error> {
-        let shared = Shared { http: Http::new(url)?, token: RwLock::new(token.into()) };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self::over(Http::new(url, None)?, token))
+    }
+
+    /// The same over HTTPS for a server that one of these authorities vouches for, certificates in PEM, and no other.
+    ///
+    /// # Errors
+    /// [`Error::Url`], or [`Error::Authorities`] where none of them can be used or the URL is no `https://`.
+    pub fn trusting(url: &str, token: &str, authorities: &[u8]) -> Result<Self, Error> {
+        Ok(Self::over(Http::new(url, Some(authorities))?, token))
+    }
+
+    fn over(http: Http, token: &str) -> Self {
+        Self { shared: Arc::new(Shared { http, token: RwLock::new(token.into()) }) }
     }
 
     /// Another token, for every call and stream from here on.

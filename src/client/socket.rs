@@ -6,7 +6,6 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
@@ -18,6 +17,7 @@ use super::api::{At, Cursor, Message, Standing, Target, cursor};
 use super::error::Error;
 use super::http::{Http, Refusal};
 use crate::message::{Address, Position};
+use crate::tls;
 
 /// How long the server has for its answer to the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -140,14 +140,14 @@ struct Resumed {
 
 /// A stream that is open.
 pub(super) struct Socket {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<tls::Socket>,
     next_id: u64,
 }
 
 impl Socket {
     /// Opens a stream whose server waits for a resume.
     pub(super) async fn open(http: &Http, token: &str) -> Result<Self, Error> {
-        let url = format!("ws://{}/im.chat/stream?resume=1", http.authority());
+        let url = format!("{}/im.chat/stream?resume=1", http.sockets());
         let mut request = url.into_client_request().map_err(Error::no_answer)?;
         let bearer = HeaderValue::try_from(format!("Bearer {token}"));
         let bearer = bearer.map_err(|why| Error::Unreadable(format!("the token is no header: {why}")))?;

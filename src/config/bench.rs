@@ -10,8 +10,8 @@ use hyper::Uri;
 use super::layers::Environment;
 use super::limits::{
     BENCH_CONNECTIONS, BENCH_CONVERSATIONS, BENCH_DURATION, BENCH_HISTORY, BENCH_MEMBERS,
-    BENCH_MEMBERSHIPS_MAX, BENCH_PIPELINE, BENCH_RATE, BENCH_TEXT_BYTES, BENCH_THREADS, BENCH_USERS,
-    BENCH_WARM_UP, PULL_COUNT_MAX,
+    BENCH_MEMBERSHIPS_MAX, BENCH_PIPELINE, BENCH_RATE, BENCH_STREAMS, BENCH_TEXT_BYTES, BENCH_THREADS,
+    BENCH_USERS, BENCH_WARM_UP, PULL_COUNT_MAX,
 };
 use super::{Error, KeyPlace, SyncMode, cli, to_usize, value};
 
@@ -20,9 +20,11 @@ use super::{Error, KeyPlace, SyncMode, cli, to_usize, value};
 pub struct Bench {
     /// The server.
     pub server: BenchServer,
+    /// The certificates of those who may vouch for it; `None`: those whom the system trusts.
+    pub ca: Option<PathBuf>,
     /// How requests travel.
     pub transport: Transport,
-    /// Requests in flight on each connection; 1 over HTTP.
+    /// Requests in flight on each connection; 1 over HTTP/1.1.
     pub pipeline: usize,
     /// Requests per second in all; `None`: a closed loop.
     pub rate: Option<NonZeroU64>,
@@ -63,6 +65,8 @@ pub enum BenchServer {
         sync: SyncMode,
         /// Further flags of `serve`.
         flags: Vec<String>,
+        /// Whether these make it HTTPS.
+        is_secret: bool,
     },
     /// One that runs already.
     Running {
@@ -78,6 +82,8 @@ pub enum BenchServer {
 pub enum Transport {
     /// HTTP/1.1, one request at a time on a connection.
     Http,
+    /// HTTP/2, with many requests of one user on a connection.
+    Http2,
     /// Calls over a WebSocket of one user. It also gets the events of the user's conversations, as it would from a
     /// client.
     WebSocket,
@@ -88,7 +94,18 @@ impl Transport {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Http2 => "h2",
             Self::WebSocket => "ws",
+        }
+    }
+}
+
+impl BenchServer {
+    /// Whether it is spoken to over TLS.
+    pub fn is_secret(&self) -> bool {
+        match self {
+            Self::Own { is_secret, .. } => *is_secret,
+            Self::Running { url, .. } => url.scheme_str() == Some("https"),
         }
     }
 }
@@ -163,6 +180,7 @@ pub(super) fn read(flags: cli::BenchFlags, environment: Environment<'_>) -> Resu
     let json = flags.json.as_deref().map(value::path).transpose();
     let transport = transport(flags.transport.as_deref())?;
     Ok(Bench {
+        ca: ca(flags.ca.as_deref(), &server)?,
         server,
         transport,
         pipeline: pipeline(flags.pipeline.as_deref(), transport)?,
@@ -201,45 +219,53 @@ fn server(flags: &cli::BenchFlags, environment: Environment<'_>) -> Result<Bench
     }
     let sync = value::sync_mode(flags.sync.as_deref().unwrap_or("always"));
     let sync = sync.map_err(|why| Error::new("--sync", why))?;
-    cli::check_serve_flags(&flags.serve).map_err(|why| Error::new("flags of the own server", why))?;
+    let is_secret = cli::make_https(&flags.serve);
+    let is_secret = is_secret.map_err(|why| Error::new("flags of the own server", why))?;
     let dir = flags.dir.as_ref().map(|dir| path("--dir", dir)).transpose()?;
-    Ok(BenchServer::Own { dir, sync, flags: flags.serve.clone() })
+    Ok(BenchServer::Own { dir, sync, flags: flags.serve.clone(), is_secret })
 }
 
-/// A server has no paths but the API's. Over TLS the load would measure the load's own ciphers.
+/// Who trusts somebody wants to be asked whom: over plain HTTP nobody is.
+fn ca(text: Option<&str>, server: &BenchServer) -> Result<Option<PathBuf>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if !server.is_secret() {
+        let why = "goes with a --url that begins with https://, or with --tls-cert behind --";
+        return Err(Error::new("--ca", why));
+    }
+    value::path(text).map(Some).map_err(|why| Error::new("--ca", why))
+}
+
+/// A server has no paths but the API's.
 fn parse_url(text: &str) -> Result<Uri, String> {
     let url: Option<Uri> = text.parse().ok();
-    if url.as_ref().is_some_and(|url| url.scheme_str() == Some("https")) {
-        return Err(
-            "bench speaks plain HTTP only: start the server without --tls-cert to measure it".to_owned()
-        );
-    }
-    let is_plain = |url: &Uri| {
-        url.scheme_str() == Some("http")
+    let is_server = |url: &Uri| {
+        matches!(url.scheme_str(), Some("http" | "https"))
             && url.host().is_some_and(|host| !host.is_empty())
             && url.path() == "/"
             && url.query().is_none()
             && !text.contains('@')
     };
-    url.filter(is_plain).ok_or_else(|| format!("{text:?} is not a server, such as http://127.0.0.1:8000"))
+    url.filter(is_server).ok_or_else(|| format!("{text:?} is not a server, such as http://127.0.0.1:8000"))
 }
 
 fn transport(text: Option<&str>) -> Result<Transport, Error> {
     match text {
         None | Some("http") => Ok(Transport::Http),
+        Some("h2") => Ok(Transport::Http2),
         Some("ws") => Ok(Transport::WebSocket),
         Some(other) => {
-            Err(Error::new("--transport", format!("{other:?} is not known; there are http and ws")))
+            Err(Error::new("--transport", format!("{other:?} is not known; there are http, h2 and ws")))
         }
     }
 }
 
 fn pipeline(text: Option<&str>, transport: Transport) -> Result<usize, Error> {
-    let pipeline = number("--pipeline", text, 1, &BENCH_PIPELINE)?;
+    let allowed = if transport == Transport::Http2 { BENCH_STREAMS } else { BENCH_PIPELINE };
+    let pipeline = number("--pipeline", text, 1, &allowed)?;
     if pipeline > 1 && transport == Transport::Http {
         return Err(Error::new(
             "--pipeline",
-            "over HTTP a connection has one request in flight: --transport ws".to_owned(),
+            "over HTTP/1.1 a connection has one request in flight: --transport h2 or ws".to_owned(),
         ));
     }
     Ok(pipeline)
@@ -342,7 +368,11 @@ mod tests {
     fn a_run_on_a_server_of_its_own_passes_flags_on() {
         let own = bench("--sync never --dir /tmp -- --segment-bytes 1MiB").unwrap().server;
         let flags = vec!["--segment-bytes".to_owned(), "1MiB".to_owned()];
-        assert_eq!(own, BenchServer::Own { dir: Some("/tmp".into()), sync: SyncMode::Never, flags });
+        let is_secret = false;
+        assert_eq!(
+            own,
+            BenchServer::Own { dir: Some("/tmp".into()), sync: SyncMode::Never, flags, is_secret }
+        );
     }
 
     #[test]
@@ -358,9 +388,24 @@ mod tests {
     }
 
     #[test]
+    fn authorities_go_with_tls_wherever_that_comes_from() {
+        for arguments in
+            ["--url https://h:1 --key k --ca c.pem", "--ca c.pem -- --tls-cert c.pem --tls-key k.pem"]
+        {
+            let bench = bench(arguments).unwrap();
+            assert!(bench.server.is_secret() && bench.ca == Some("c.pem".into()), "{arguments}");
+        }
+        assert!(!bench("--url http://h:1 --key k").unwrap().server.is_secret());
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_the_flag_that_says_it() {
         for (arguments, place) in [
-            ("--url https://h:1 --key k", "--url"),
+            ("--url https://h:1/path --key k", "--url"),
+            ("--url wss://h:1 --key k", "--url"),
+            ("--url http://h:1 --key k --ca c.pem", "--ca"),
+            ("--url https://h:1 --key k --ca ", "--ca"),
+            ("--ca c.pem", "--ca"),
             ("--url http://h:1/path --key k", "--url"),
             ("--url h:1 --key k", "--url"),
             ("--url http://h:1 --sync never", "--sync"),
@@ -368,6 +413,7 @@ mod tests {
             ("--transport quic", "--transport"),
             ("--pipeline 2", "--pipeline"),
             ("--transport ws --pipeline 257", "--pipeline"),
+            ("--transport h2 --pipeline 101", "--pipeline"),
             ("--users 3 --conversations 4", "--users"),
             ("--users 10 --conversations 4", "--users"),
             ("--users 4 --members 5", "--users"),

@@ -72,8 +72,10 @@ Examples:
 
 const BENCH_EXAMPLE: &str = "\
 Without --url it starts a server of its own in a temporary directory, and stops it. Flags behind `--`
-are that server's. With --url it makes tokens for users bench-0, bench-1, ... with the server's key,
-and leaves their messages there.
+are that server's, files among them named from the root. With --url it makes tokens for users
+bench-0, bench-1, ... with the server's key, and leaves their messages there. Over https the server's
+certificate has to be for the host of the URL (for 127.0.0.1, where the server is its own), and by
+somebody whom the system or --ca trusts.
 
 Without --rate each connection sends when it was answered, as fast as that goes. With --rate requests
 are due at fixed times whatever the server does. Either way a stall costs what it cost the clients
@@ -85,7 +87,9 @@ Examples:
   chinwag bench --sync interval --rate 10000 --json result.json
   chinwag bench --transport ws --pipeline 8 --mix send=1
   chinwag bench --mix pull=100 --history 50 --page 50 -- --memory-limit 1GiB
-  chinwag bench --url http://127.0.0.1:8000 --data /var/lib/chinwag --mix send=1";
+  chinwag bench --url http://127.0.0.1:8000 --data /var/lib/chinwag --mix send=1
+  chinwag bench --url https://localhost:8000 --ca cert.pem --transport h2 --connections 4 --pipeline 16
+  chinwag bench --ca $PWD/cert.pem -- --tls-cert $PWD/cert.pem --tls-key $PWD/key.pem";
 
 #[derive(Parser)]
 #[command(name = "chinwag", version, about = "A chat backend in one binary", after_help = SETTINGS_HELP)]
@@ -128,7 +132,7 @@ pub(super) enum Flags {
 
 #[derive(Args)]
 pub(super) struct BenchFlags {
-    /// The server, such as http://127.0.0.1:8000 [default: one of its own]
+    /// The server, such as http://127.0.0.1:8000; over TLS it begins with https:// [default: one of its own]
     #[arg(long, value_name = "URL", conflicts_with_all = ["dir", "sync", "serve"])]
     pub(super) url: Option<String>,
     /// With --url: the server's data directory, for its key and its disk [default: as for serve]
@@ -140,16 +144,19 @@ pub(super) struct BenchFlags {
     /// With --url: the settings file that names the data directory [default: chinwag.toml if present]
     #[arg(long, value_name = "FILE", requires = "url")]
     pub(super) config: Option<String>,
+    /// With https: a PEM file with the certificates of those who may vouch for the server [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<String>,
     /// Where the own server's temporary directory is made [default: the system's]
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<String>,
     /// When the own server acknowledges a send: always, interval, never [default: always]
     #[arg(long, value_name = "MODE")]
     pub(super) sync: Option<String>,
-    /// How requests travel: http, ws [default: http]
+    /// How requests travel: http (1.1), h2, ws [default: http]
     #[arg(long, value_name = "NAME")]
     pub(super) transport: Option<String>,
-    /// With --transport ws: requests in flight on each connection [default: 1]
+    /// With --transport h2 or ws: requests in flight on each connection [default: 1]
     #[arg(long, value_name = "N")]
     pub(super) pipeline: Option<String>,
     /// Requests per second in all; without it as many as are answered
@@ -485,12 +492,12 @@ pub(crate) fn serve_arguments<'a>(sync: &'a str, data: &'a str) -> [&'a str; 11]
     ]
 }
 
-/// Refuses flags that `serve` would not take beside those of `bench`.
-pub(super) fn check_serve_flags(flags: &[String]) -> Result<(), String> {
+/// Whether these flags make `serve` HTTPS. Refuses those that it would not take beside those of `bench`.
+pub(super) fn make_https(flags: &[String]) -> Result<bool, String> {
     let ours = serve_arguments("always", "data");
     let all = ["chinwag"].into_iter().chain(ours).chain(flags.iter().map(String::as_str));
-    match Cli::try_parse_from(all) {
-        Ok(_) => Ok(()),
+    match Cli::try_parse_from(all).map(|cli| cli.command) {
+        Ok(command) => Ok(matches!(command, Flags::Serve(serve) if serve.tls_cert.is_some())),
         Err(error) => Err(first_paragraph(&error.to_string())),
     }
 }

@@ -127,6 +127,8 @@ pub const TOKEN_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duratio
 pub const BENCH_CONNECTIONS: RangeInclusive<u64> = 1..=20_000;
 /// `bench --pipeline`, in requests: as many as the server takes from one socket.
 pub const BENCH_PIPELINE: RangeInclusive<u64> = 1..=256;
+/// `--pipeline` of `chinwag bench --transport h2`: what a server takes on a connection at a time.
+pub const BENCH_STREAMS: RangeInclusive<u64> = 1..=100;
 /// `bench --duration`.
 pub const BENCH_DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 /// `bench --warm-up`.

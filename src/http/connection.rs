@@ -22,8 +22,9 @@ use super::http2;
 use super::opening::{self, Speaks};
 use super::response::Body;
 use super::tls::Tls;
-use super::wire::{Socket, Wire};
+use super::wire::Wire;
 use crate::config::limits::{CONNECTION_BUFFER_BYTES_MAX, HEADER_BYTES_MAX};
+use crate::tls::Socket;
 
 /// What HTTP where HTTPS belongs is answered with, up to the length of what it says.
 const PLAIN_REFUSED_HEAD: &str =
@@ -74,7 +75,7 @@ impl Protocol {
 
     async fn handshake(&self, stream: TcpStream, tls: &Tls, deadline: Instant) -> Option<(Socket, Speaks)> {
         match self.before(deadline, tls.accept(stream)).await? {
-            Ok((stream, speaks)) => Some((Socket::Secret(Box::new(stream)), speaks)),
+            Ok((stream, speaks)) => Some((Socket::Secret(Box::new(stream.into())), speaks)),
             Err(error) => {
                 // Scanners and clients that do not trust the certificate; no operator's concern.
                 tracing::debug!(%error, "no TLS connection came of it");

@@ -21,10 +21,11 @@ use super::opening::Speaks;
 use super::rate::Limiter;
 use super::stream;
 use super::tls::Tls;
-use super::wire::{Socket, Wire};
+use super::wire::Wire;
 use crate::auth::Verifier;
 use crate::conversation::Conversations;
 use crate::telemetry::Metrics;
+use crate::tls::Socket;
 
 /// What every connection to the public API needs.
 pub struct Edge {

@@ -17,10 +17,10 @@ use super::console::{self, Asset};
 use super::drain::Drain;
 use super::failure::Failure;
 use super::response::{Answer, Body};
-use super::wire::Socket;
 use super::{Options, exchange, listener};
 use crate::config::limits::OPS_CONNECTIONS_MAX;
 use crate::telemetry::Metrics;
+use crate::tls::Socket;
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus reads the same text under its own name, which old scrapers ask for, and under this one.

@@ -3,21 +3,21 @@
 //! TLS 1.2 and 1.3 with the library's own choice of ciphers; HTTP/2 where the client offers it. Who calls is none of its
 //! business: clients have tokens, not certificates.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::opening::Speaks;
 use crate::config::TlsFiles;
+use crate::tls::{certificates, read_file};
 
 /// Largest file, in bytes: a chain of a dozen certificates is a tenth of it.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -64,8 +64,8 @@ impl Tls {
 fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
     let in_cert = |why| Error { setting: "--tls-cert", path: files.cert.as_path().into(), why };
     let in_key = |why| Error { setting: "--tls-key", path: files.key.as_path().into(), why };
-    let chain = chain(&read_file(&files.cert).map_err(in_cert)?).map_err(in_cert)?;
-    let key = key(&read_file(&files.key).map_err(in_key)?).map_err(in_key)?;
+    let chain = read_file(&files.cert, FILE_BYTES_MAX).and_then(|pem| certificates(&pem)).map_err(in_cert)?;
+    let key = read_file(&files.key, FILE_BYTES_MAX).and_then(|pem| key(&pem)).map_err(in_key)?;
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|why| in_cert(why.to_string()))?;
@@ -80,22 +80,6 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
     })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(Arc::new(config))
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|why| why.to_string())?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(bytes)
-}
-
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let chain = chain.map_err(|why| format!("is no PEM: {why}"))?;
-    if chain.is_empty() { Err("holds no CERTIFICATE in PEM".to_owned()) } else { Ok(chain) }
 }
 
 fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutWriter;
-use tokio_rustls::server::TlsStream;
+
+use crate::tls::Socket;
 
 /// How long an unread body is taken in behind the last answer: a round trip on a bad line.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
@@ -30,61 +30,6 @@ pub(super) struct Wire {
     stream: Pin<Box<TimeoutWriter<Socket>>>,
     has_unread: Arc<AtomicBool>,
     lingering: Option<Lingering>,
-}
-
-/// What bytes come from and go to.
-pub(super) enum Socket {
-    /// Anybody on the way reads them.
-    Plain(TcpStream),
-    /// Only the client does.
-    Secret(Box<TlsStream<TcpStream>>),
-}
-
-/// Passes a call on to whichever socket it is.
-macro_rules! on {
-    ($socket:expr, $call:ident($($argument:expr),*)) => {
-        match $socket.get_mut() {
-            Socket::Plain(stream) => Pin::new(stream).$call($($argument),*),
-            Socket::Secret(stream) => Pin::new(stream).$call($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        on!(self, poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        on!(self, poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on!(self, poll_write_vectored(cx, slices))
-    }
-
-    /// Both take many slices at a time.
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self, poll_shutdown(cx))
-    }
 }
 
 struct Lingering {

@@ -81,6 +81,9 @@ pub enum Error {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// What a flag names cannot be used.
+    #[error("{0}")]
+    Setting(String),
     /// What was asked for cannot be done.
     #[error("{0}")]
     Refused(String),
@@ -113,6 +116,7 @@ impl Error {
             Self::Io { source, .. } => exit::of_io(source),
             Self::Recovery(why) => exit::of_recovery(why),
             Self::CannotUse { .. } => exit::CANNOT_USE,
+            Self::Setting(_) => exit::USAGE,
             Self::Refused(_) | Self::TornTail(_) | Self::Output(_) => exit::OTHER,
         }
     }

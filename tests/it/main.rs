@@ -1,7 +1,7 @@
 //! The real binary from outside, against the contract: one module per kind of behaviour.
 //!
 //! How the server is built is none of its business: nothing of the crate is used, only the binary; and
-//! its client, in `clients` alone.
+//! its client, in `clients` and `tls_clients` alone.
 //! `support` alone knows processes, HTTP and the spelling of the API.
 
 mod support;
@@ -54,6 +54,7 @@ mod streaming_resume;
 mod streaming_slow;
 mod syncing;
 mod tls;
+mod tls_clients;
 mod tools;
 mod validation;
 mod waiting;

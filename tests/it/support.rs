@@ -3,6 +3,7 @@
 //! What must hold is none of its business: it asserts only that a reply is a reply. The server is
 //! the real binary; nothing of the crate is used, so a mistake there cannot hide itself here.
 
+mod authority;
 mod client;
 mod connection;
 pub(crate) mod h2;
@@ -16,6 +17,7 @@ mod tokens;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub(crate) use authority::{Authority, Kind};
 pub(crate) use client::{Chat, Client, Page, Receipt};
 pub(crate) use connection::{Connection, Reply, request};
 pub(crate) use line::Line;

@@ -1,6 +1,6 @@
 //! HTTPS on the public address: the same API over TLS, and what becomes of who does not speak it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::h2::{Http2, block_on};
+use crate::support::h2::{Http2, PREFACE, block_on};
 use crate::support::{Arrangement, Client, DEADLINE, LATEST, Process, TestServer, eventually};
 
 /// What clients know the server as.
@@ -135,6 +135,21 @@ fn http2_is_spoken_where_it_is_offered() {
             assert_eq!(status, 200, "{reply}");
         }
     });
+}
+
+/// RFC 9113, 3.3: over TLS only ALPN makes it HTTP/2. What comes is HTTP/1.1 then, in which this is no request.
+#[test]
+fn http2_that_was_not_offered_is_not_spoken() {
+    let certificate = Certificate::new();
+    let server = certificate.server(&[]);
+    for protocols in [&[][..], &["http/1.1"]] {
+        let mut stream = connect(&server, certificate.client(protocols, &BOTH)).expect("a connection");
+        stream.write_all(PREFACE).expect("the server reads");
+        let mut answer = Vec::new();
+        let ended =
+            stream.read_to_end(&mut answer).map_or_else(|why| why.kind(), |_| ErrorKind::UnexpectedEof);
+        assert_eq!((ended, &*String::from_utf8_lossy(&answer)), (ErrorKind::UnexpectedEof, ""));
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::message::{Caller, UserId};
 
 /// Tokens outlast the longest run (`limits::BENCH_DURATION` and `limits::BENCH_WARM_UP`).
 const TOKEN_TTL: Duration = Duration::from_hours(48);
+/// The header that says who asks, up to its value.
+const AUTHORIZATION: &str = "Authorization: ";
 /// A message's text is of letters that JSON needs no escape for.
 const LETTER: &str = "m";
 /// Members that come into a group with one call: so many ids of ours fit the smallest `--body-limit`.
@@ -44,7 +46,7 @@ struct User {
 /// A request. One for each that is in flight, written anew each time.
 #[derive(Debug, Default)]
 pub(super) struct Request {
-    /// As HTTP has it on the wire; not written where a WebSocket is used.
+    /// As HTTP/1.1 has it on the wire; not written where something else is used.
     pub(super) bytes: Vec<u8>,
     /// What it says, as JSON.
     pub(super) body: Vec<u8>,
@@ -87,6 +89,11 @@ impl Cast {
         &self.users[user].authorization
     }
 
+    /// The value of that header alone.
+    pub(super) fn bearer(&self, user: usize) -> &str {
+        self.users[user].authorization[AUTHORIZATION.len()..].trim_end()
+    }
+
     /// Writes a request of `user`; `draw` decides which.
     pub(super) fn any_request(&self, user: usize, draw: u64, to: &mut Request) -> About {
         let conversations = &self.users[user].conversations;
@@ -101,12 +108,12 @@ impl Cast {
         let about = About { verb, conversation };
         match self.transport {
             Transport::Http => self.write_http(user, about, to),
-            Transport::WebSocket => self.write_body(user, about, &mut to.body),
+            Transport::Http2 | Transport::WebSocket => self.write_body(user, about, &mut to.body),
         }
         about
     }
 
-    /// Writes a message by one of the parties of a conversation, for HTTP: whoever prepares speaks for everybody.
+    /// Writes a message by one of the parties of a conversation, for HTTP/1.1: whoever prepares speaks for everybody.
     pub(super) fn message(&self, conversation: usize, party: usize, to: &mut Request) {
         let user = self.ring.party(conversation, party % self.ring.parties());
         self.write_http(user, About { verb: Verb::Send, conversation }, to);
@@ -193,7 +200,7 @@ impl User {
         let id = format!("bench-{number}");
         let user = UserId::parse(&id).expect("a short id of plain letters");
         let token = key.sign(&Caller { user, admin: false }, now.as_secs(), TOKEN_TTL);
-        Self { id, authorization: format!("Authorization: Bearer {token}\r\n"), conversations: Vec::new() }
+        Self { id, authorization: format!("{AUTHORIZATION}Bearer {token}\r\n"), conversations: Vec::new() }
     }
 }
 

@@ -16,7 +16,7 @@ use super::timer::Timer;
 /// How long a connection that could not be made waits before the next try.
 const RECONNECT: Duration = Duration::from_millis(100);
 /// An HTTP connection speaks for one user so many requests long, then for its next one: a client has one user, and there
-/// may be more users than connections. A WebSocket has its user for life.
+/// may be more users than connections. A WebSocket has its user for life, and so has a connection of HTTP/2.
 const TURN_REQUESTS: u64 = 100;
 
 /// How many bits number everything that is in flight: `limits::BENCH_CONNECTIONS` times `limits::BENCH_PIPELINE`.
@@ -97,7 +97,7 @@ impl Client {
         let Place { connection, slot } = self.place;
         let turns = match self.connection {
             Connection::Http(_) => turn / TURN_REQUESTS,
-            Connection::WebSocket(_) => 0,
+            Connection::Http2(_) | Connection::WebSocket(_) => 0,
         };
         let user = connection + turns as usize * connections;
         let drawn = draw(turn << LANE_BITS | (slot * connections + connection) as u64);
@@ -121,7 +121,7 @@ impl Client {
     /// Opens the connection again if it is over. Meanwhile its requests are late, and that is what they are.
     async fn stay_connected(&mut self) {
         while self.connection.is_over() && Instant::now() < *self.run.end.borrow() {
-            if self.connection.reopen(&self.part.authority).await.is_err() {
+            if self.connection.reopen(&self.part.endpoint).await.is_err() {
                 tokio::time::sleep(RECONNECT).await;
             }
         }

@@ -4,8 +4,10 @@ use std::io;
 
 use super::cast::Request;
 use super::http::HttpConnection;
+use super::http2::Stream;
 use super::tally::{Failure, Verb};
 use super::websocket::Lane;
+use crate::tls::Endpoint;
 
 /// Largest answer that is read, in bytes: fifty messages of the largest size.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -19,6 +21,7 @@ pub(super) type Answered = Result<Option<u32>, Failure>;
 /// What one request at a time travels on.
 pub(super) enum Connection {
     Http(HttpConnection),
+    Http2(Stream),
     WebSocket(Lane),
 }
 
@@ -27,6 +30,7 @@ impl Connection {
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Http(connection) => connection.is_over(),
+            Self::Http2(stream) => stream.is_over(),
             Self::WebSocket(lane) => lane.is_over(),
         }
     }
@@ -35,14 +39,16 @@ impl Connection {
     pub(super) async fn ask(&mut self, verb: Verb, request: &Request) -> Answered {
         match self {
             Self::Http(connection) => connection.ask(verb, &request.bytes).await,
+            Self::Http2(stream) => stream.ask(verb, &request.body).await,
             Self::WebSocket(lane) => lane.ask(verb, &request.body).await,
         }
     }
 
     /// Opens it again when it is over.
-    pub(super) async fn reopen(&mut self, authority: &str) -> io::Result<()> {
+    pub(super) async fn reopen(&mut self, endpoint: &Endpoint) -> io::Result<()> {
         match self {
-            Self::Http(connection) => *connection = HttpConnection::open(authority).await?,
+            Self::Http(connection) => *connection = HttpConnection::open(endpoint).await?,
+            Self::Http2(stream) => stream.reopen(endpoint).await?,
             Self::WebSocket(lane) => lane.reopen().await?,
         }
         Ok(())

@@ -9,10 +9,10 @@ use std::io;
 
 use httparse::{EMPTY_HEADER, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::connection::{ANSWER_BYTES_MAX, Answered, judge};
 use super::tally::{Failure, Verb};
+use crate::tls::{Endpoint, Protocol, Socket};
 
 /// Longest head of an answer, in bytes, and most headers in it.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -22,7 +22,7 @@ const FIRST_READ_BYTES: usize = 8 << 10;
 
 /// An open connection.
 pub(super) struct HttpConnection {
-    stream: TcpStream,
+    stream: Socket,
     /// What came of the answer so far.
     received: Vec<u8>,
     is_over: bool,
@@ -39,9 +39,8 @@ struct Head {
 }
 
 impl HttpConnection {
-    pub(super) async fn open(authority: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
+    pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        let stream = endpoint.open(Protocol::Http1).await?;
         Ok(Self { stream, received: Vec::with_capacity(FIRST_READ_BYTES), is_over: false })
     }
 
@@ -62,6 +61,7 @@ impl HttpConnection {
         self.is_over = true;
         self.received.clear();
         self.stream.write_all(request).await.map_err(|_| Failure::Connection)?;
+        self.stream.flush().await.map_err(|_| Failure::Connection)?;
         let head = loop {
             self.read(FIRST_READ_BYTES).await?;
             match head_of(&self.received)? {

@@ -13,7 +13,7 @@
 //!   director    the threads of the load: their moments, their end, an interrupt
 //!     part      one thread: its connections, through preparation, warm-up and measurement
 //!       client  one request at a time: connection, schedule, timer, tally
-//!         connection  http, or a lane of a websocket
+//!         connection  http, a stream of http2, or a lane of a websocket
 //!   report      the table and the JSON
 //! ```
 
@@ -30,6 +30,7 @@ mod client;
 mod connection;
 mod director;
 mod http;
+mod http2;
 mod part;
 mod probe;
 mod report;
@@ -53,8 +54,8 @@ use server::Server;
 /// fail are results, not errors.
 pub fn bench(settings: &config::Bench, out: &mut dyn Write) -> Result<(), Error> {
     let director = Director::new()?;
-    let server = Server::begin(&settings.server)?;
-    let cast = Arc::new(Cast::new(settings, server.authority(), &server.key()?)?);
+    let server = Server::begin(settings)?;
+    let cast = Arc::new(Cast::new(settings, server.endpoint().authority(), &server.key()?)?);
     let mut probe = server.disk().map(|dir| Probe::new(dir, settings)).transpose()?;
     sample(&mut probe)?;
     let outcome = director.run(settings, &server, &cast)?;

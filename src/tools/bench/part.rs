@@ -20,11 +20,13 @@ use super::client::{Client, Place};
 use super::connection::{Answered, Connection, judge, judge_founding};
 use super::director::{News, Run, lost_thread};
 use super::http::HttpConnection;
+use super::http2::Stream;
 use super::server::Server;
 use super::tally::{Failure, Tally, Verb};
 use super::timer::Timer;
 use super::websocket::Socket;
 use crate::config::{self, Transport};
+use crate::tls::{self, Endpoint, Untrusted};
 
 /// How long an answer may take after the end before it counts as none.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +44,7 @@ pub(super) struct Part {
     history: usize,
     conversations: usize,
     pub(super) cast: Arc<Cast>,
-    pub(super) authority: String,
+    pub(super) endpoint: Endpoint,
 }
 
 impl Part {
@@ -56,7 +58,7 @@ impl Part {
             history: settings.history,
             conversations: settings.conversations,
             cast: cast.clone(),
-            authority: server.authority().to_owned(),
+            endpoint: server.endpoint().clone(),
         }
     }
 
@@ -96,18 +98,23 @@ impl Part {
         self.measure(open, run).await
     }
 
-    /// Opens a connection, and sends the first messages of its share of the conversations: over HTTP, because these are
-    /// of many users. Gives everything on which a request can be in flight.
+    /// Opens a connection, and sends the first messages of its share of the conversations: over HTTP/1.1, because these
+    /// are of many users. Gives everything on which a request can be in flight.
     async fn prepare(&self, number: usize) -> Result<Vec<(Place, Connection)>, Error> {
         let mut connection = self.open().await?;
         for conversation in (number..self.conversations).step_by(self.connections) {
             self.begin_conversation(&mut connection, conversation).await?;
         }
+        let user = number % self.cast.users();
         let connections = match self.transport {
             Transport::Http => vec![Connection::Http(connection)],
+            Transport::Http2 => {
+                let streams = Stream::open(&self.endpoint, self.cast.bearer(user), self.pipeline);
+                let streams = streams.await.map_err(cannot_connect)?;
+                streams.into_iter().map(Connection::Http2).collect()
+            }
             Transport::WebSocket => {
-                let user = number % self.cast.users();
-                let socket = Socket::open(&self.authority, self.cast.authorization(user), self.pipeline);
+                let socket = Socket::open(&self.endpoint, self.cast.authorization(user), self.pipeline);
                 let lanes = socket.await.map_err(cannot_connect)?;
                 lanes.into_iter().map(Connection::WebSocket).collect()
             }
@@ -148,15 +155,19 @@ impl Part {
             }
             let asked = timeout(ANSWER_MAX, connection.exchange(request)).await;
             let asked = asked.unwrap_or(Err(Failure::Unanswered));
-            match asked.and_then(|(status, body)| judge(status, body)) {
+            let answered = match asked {
+                Ok((status, body)) => judge(status, body).map_err(|failure| (failure, words(body))),
+                Err(failure) => Err((failure, String::new())),
+            };
+            match answered {
                 Ok(index) => return Ok(index),
                 // Overloaded, or too fast.
-                Err(failure @ Failure::Refused { status: 503 | 429, .. }) => {
+                Err((failure @ Failure::Refused { status: 503 | 429, .. }, _)) => {
                     last = failure;
                     tokio::time::sleep(RETRY).await;
                 }
-                Err(failure) => {
-                    return Err(Error::Refused(format!("the conversations were refused: {failure}")));
+                Err((failure, words)) => {
+                    return Err(Error::Refused(format!("the conversations were refused: {failure}{words}")));
                 }
             }
         }
@@ -164,7 +175,7 @@ impl Part {
     }
 
     async fn open(&self) -> Result<HttpConnection, Error> {
-        let opened = timeout(ANSWER_MAX, HttpConnection::open(&self.authority)).await;
+        let opened = timeout(ANSWER_MAX, HttpConnection::open(&self.endpoint)).await;
         opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(cannot_connect)
     }
 
@@ -205,7 +216,18 @@ async fn all_ended(clients: &mut JoinSet<io::Result<()>>) -> Result<(), Error> {
 }
 
 fn cannot_connect(error: io::Error) -> Error {
-    Error::Refused(format!("cannot connect to the server: {error}"))
+    Error::Refused(match tls::untrusted(&error) {
+        Some(Untrusted::Stranger) => format!("the server is not trusted: {error}; --ca FILE names who may"),
+        Some(Untrusted::Unfit(why)) => format!("the server is not trusted: {why}"),
+        None => format!("cannot connect to the server: {error}"),
+    })
+}
+
+/// What the server says of a refusal, to be put behind it.
+fn words(body: &[u8]) -> String {
+    let body: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let words = body.as_ref().and_then(|body| body.get("msg")?.as_str());
+    words.map(|words| format!(": {words}")).unwrap_or_default()
 }
 
 /// CPU time that this thread has used.

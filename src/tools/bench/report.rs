@@ -146,6 +146,8 @@ impl Report {
             None => "closed loop".to_owned(),
         };
         let connections = match (self.transport, self.pipeline) {
+            ("h2", 1) => "connections of HTTP/2".to_owned(),
+            ("h2", pipeline) => format!("connections of HTTP/2 with {pipeline} requests in flight each"),
             ("ws", 1) => "WebSockets".to_owned(),
             ("ws", pipeline) => format!("WebSockets with {pipeline} requests in flight each"),
             _ => "connections".to_owned(),

@@ -8,13 +8,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyper::Uri;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::super::Error;
 use crate::auth::LocalKey;
-use crate::config::{BenchServer, KeyPlace, serve_arguments};
+use crate::config::{self, BenchServer, KeyPlace, serve_arguments};
+use crate::tls::{self, Endpoint, Trust};
 
 /// How long our own server may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -25,8 +25,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A server that can be asked.
 pub(super) struct Server {
-    /// `host:port`, as `Host` names it and as it is connected to.
-    authority: String,
+    endpoint: Endpoint,
     key: KeyPlace,
     own: Option<Own>,
 }
@@ -44,17 +43,22 @@ struct Process(Child);
 
 impl Server {
     /// Starts a server, or takes the one that is named.
-    pub(super) fn begin(settings: &BenchServer) -> Result<Self, Error> {
-        match settings {
+    pub(super) fn begin(settings: &config::Bench) -> Result<Self, Error> {
+        let trust = trust(settings)?;
+        match &settings.server {
             BenchServer::Running { url, key } => {
-                Ok(Self { authority: authority(url), key: key.clone(), own: None })
+                let port = url.port_u16().unwrap_or(if trust.is_some() { 443 } else { 80 });
+                let endpoint = Endpoint::new(url.host().unwrap_or_default(), port, trust);
+                let endpoint = endpoint.map_err(|why| Error::Setting(format!("--url: {why}")))?;
+                Ok(Self { endpoint, key: key.clone(), own: None })
             }
-            BenchServer::Own { dir, sync, flags } => start(dir.as_deref(), sync.as_str(), flags),
+            BenchServer::Own { dir, sync, flags, .. } => start(dir.as_deref(), sync.as_str(), flags, trust),
         }
     }
 
-    pub(super) fn authority(&self) -> &str {
-        &self.authority
+    /// Where it is asked.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The key that signs tokens for it.
@@ -89,9 +93,11 @@ impl Server {
 
     /// As the report names it.
     pub(super) fn describe(&self) -> String {
-        match &self.own {
-            Some(own) => format!("own, --sync {}", own.sync),
-            None => self.authority.clone(),
+        match (&self.own, self.endpoint.is_secret()) {
+            (Some(own), false) => format!("own, --sync {}", own.sync),
+            (Some(own), true) => format!("own, --sync {}, HTTPS", own.sync),
+            (None, false) => self.endpoint.authority().to_owned(),
+            (None, true) => format!("https://{}", self.endpoint.authority()),
         }
     }
 
@@ -101,21 +107,35 @@ impl Server {
     }
 }
 
-fn authority(url: &Uri) -> String {
-    let host = url.host().unwrap_or_default();
-    format!("{host}:{}", url.port_u16().unwrap_or(80))
+/// How the server's certificate is checked, if it has to show one.
+fn trust(settings: &config::Bench) -> Result<Option<Trust>, Error> {
+    if !settings.server.is_secret() {
+        return Ok(None);
+    }
+    let Some(ca) = &settings.ca else {
+        let system = tls::trusting_system();
+        return system.map(Some).map_err(|why| Error::Refused(format!("{why}; --ca FILE names some")));
+    };
+    let named = tls::read_file(ca, tls::AUTHORITIES_BYTES_MAX).and_then(|pem| tls::trusting_pem(&pem));
+    named.map(Some).map_err(|why| Error::Setting(format!("--ca {}: {why}", ca.display())))
 }
 
-fn start(dir: Option<&Path>, sync: &'static str, flags: &[String]) -> Result<Server, Error> {
+fn start(
+    dir: Option<&Path>,
+    sync: &'static str,
+    flags: &[String],
+    trust: Option<Trust>,
+) -> Result<Server, Error> {
     let place = dir.map_or_else(std::env::temp_dir, Path::to_path_buf);
     let dir = tempfile::Builder::new().prefix("chinwag-bench-").tempdir_in(&place);
     let dir = dir.map_err(Error::io("make a directory in", &place))?;
     let data = dir.path().join("data");
     let data_text = data.to_str().ok_or_else(|| Error::Refused(format!("{}: not UTF-8", data.display())))?;
     let mut process = Process::start(command(dir.path(), &serve_arguments(sync, data_text), flags)?)?;
-    let authority = process.ready()?;
+    let (host, port) = process.ready()?;
+    let endpoint = Endpoint::new(&host, port, trust).map_err(Error::Refused)?;
     let own = Own { process, data: data.clone(), sync, _dir: dir };
-    Ok(Server { authority, key: KeyPlace::Data(data), own: Some(own) })
+    Ok(Server { endpoint, key: KeyPlace::Data(data), own: Some(own) })
 }
 
 /// This binary, with no settings but those of the command line.
@@ -139,8 +159,8 @@ impl Process {
         command.spawn().map(Self).map_err(Error::io("start", &program))
     }
 
-    /// Waits for the line that says it can be asked; gives its address.
-    fn ready(&mut self) -> Result<String, Error> {
+    /// Waits for the line that says it can be asked; gives its host and port.
+    fn ready(&mut self) -> Result<(String, u16), Error> {
         let stdout = self.0.stdout.take().expect("standard output is a pipe");
         let (told, lines) = channel();
         thread::spawn(move || {
@@ -156,8 +176,9 @@ impl Process {
                 return Err(Error::Refused(format!("its own server was not ready within {START_MAX:?}")));
             }
         };
-        let address = line.split(' ').find_map(|field| field.strip_prefix("http="));
-        address.map(str::to_owned).ok_or_else(|| Error::Refused(format!("its own server said {line:?}")))
+        let address = line.split(' ').find_map(|field| field.strip_prefix("http=")?.rsplit_once(':'));
+        let address = address.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        address.ok_or_else(|| Error::Refused(format!("its own server said {line:?}")))
     }
 
     /// Why it ended is on standard error, which it shares with us.

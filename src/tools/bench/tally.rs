@@ -40,6 +40,8 @@ pub(super) enum Failure {
     WrongBody,
     /// The connection could not be made, or broke.
     Connection,
+    /// The server ended the request's stream, and not the connection.
+    Reset,
     /// There was no answer when the run had long been over.
     Unanswered,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Failure {
             Self::Refused { code, .. } => write!(f, "code {code}"),
             Self::WrongBody => f.write_str("unexpected body"),
             Self::Connection => f.write_str("connection lost"),
+            Self::Reset => f.write_str("stream reset"),
             Self::Unanswered => f.write_str("no answer"),
         }
     }

@@ -14,9 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,6 +26,7 @@ use tungstenite::{Error, Message};
 use super::cast::write_number;
 use super::connection::{ANSWER_BYTES_MAX, Answered, judge, number_behind};
 use super::tally::{Failure, Verb};
+use crate::tls::{self, Endpoint, Protocol};
 
 /// How long the server may take to open a socket.
 const OPEN_MAX: Duration = Duration::from_secs(10);
@@ -46,7 +45,7 @@ const MASK: [u8; 4] = [0; 4];
 
 /// A WebSocket, opened again whenever it is over and somebody has something to say.
 pub(super) struct Socket {
-    authority: String,
+    endpoint: Endpoint,
     /// The header with the token.
     authorization: String,
     lanes: usize,
@@ -95,12 +94,16 @@ struct Broken;
 
 impl Socket {
     /// Opens a socket for the user of `authorization`, with room for so many requests in flight.
-    pub(super) async fn open(authority: &str, authorization: &str, lanes: usize) -> io::Result<Vec<Lane>> {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        authorization: &str,
+        lanes: usize,
+    ) -> io::Result<Vec<Lane>> {
         let socket = Rc::new(Self {
-            authority: authority.to_owned(),
+            endpoint: endpoint.clone(),
             authorization: authorization.to_owned(),
             lanes,
-            line: RefCell::new(Line::open(authority, authorization, lanes).await?),
+            line: RefCell::new(Line::open(endpoint, authorization, lanes).await?),
             opening: Mutex::new(()),
         });
         Ok((0..lanes).map(|slot| Lane { socket: socket.clone(), slot, id: slot }).collect())
@@ -114,7 +117,7 @@ impl Socket {
         let _turn = self.opening.lock().await;
         // Another lane may have done it.
         if self.desk().is_over() {
-            let line = Line::open(&self.authority, &self.authorization, self.lanes).await?;
+            let line = Line::open(&self.endpoint, &self.authorization, self.lanes).await?;
             *self.line.borrow_mut() = line;
         }
         Ok(())
@@ -140,10 +143,10 @@ impl Lane {
 }
 
 impl Line {
-    async fn open(authority: &str, authorization: &str, lanes: usize) -> io::Result<Self> {
-        let opening = shake_hands(authority, authorization);
+    async fn open(endpoint: &Endpoint, authorization: &str, lanes: usize) -> io::Result<Self> {
+        let opening = shake_hands(endpoint, authorization);
         let (stream, early) = timeout(OPEN_MAX, opening).await.map_err(|_| ErrorKind::TimedOut)??;
-        let (read_half, write_half) = stream.into_split();
+        let (read_half, write_half) = split(stream);
         let desk = Rc::new(Desk::new(lanes));
         let mut tasks = JoinSet::new();
         tasks.spawn_local(read(desk.clone(), read_half, early));
@@ -263,7 +266,7 @@ impl Write for Arrived<'_> {
 }
 
 /// Reads until the socket is over. `early` came right behind the handshake.
-async fn read(desk: Rc<Desk>, mut half: OwnedReadHalf, early: Vec<u8>) {
+async fn read(desk: Rc<Desk>, mut half: ReadHalf<tls::Socket>, early: Vec<u8>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
@@ -283,13 +286,13 @@ async fn read(desk: Rc<Desk>, mut half: OwnedReadHalf, early: Vec<u8>) {
 }
 
 /// Writes what there is until the socket is over.
-async fn write(desk: Rc<Desk>, mut half: OwnedWriteHalf) {
+async fn write(desk: Rc<Desk>, mut half: WriteHalf<tls::Socket>) {
     let mut batch = Vec::new();
     loop {
         mem::swap(&mut batch, &mut desk.state.borrow_mut().out);
         if batch.is_empty() {
             desk.outgoing.notified().await;
-        } else if half.write_all(&batch).await.is_err() {
+        } else if half.write_all(&batch).await.is_err() || half.flush().await.is_err() {
             return desk.end();
         } else {
             batch.clear();
@@ -298,15 +301,15 @@ async fn write(desk: Rc<Desk>, mut half: OwnedWriteHalf) {
 }
 
 /// Opens a stream; also gives what came behind the handshake already.
-async fn shake_hands(authority: &str, authorization: &str) -> io::Result<(TcpStream, Vec<u8>)> {
-    let mut stream = TcpStream::connect(authority).await?;
-    stream.set_nodelay(true)?;
-    let key = generate_key();
+async fn shake_hands(endpoint: &Endpoint, authorization: &str) -> io::Result<(tls::Socket, Vec<u8>)> {
+    let mut stream = endpoint.open(Protocol::Http1).await?;
+    let (key, authority) = (generate_key(), endpoint.authority());
     let request = format!(
         "GET /im.chat/stream HTTP/1.1\r\nHost: {authority}\r\n{authorization}Connection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let accept = derive_accept_key(key.as_bytes());
     let mut received = Vec::with_capacity(READ_BYTES);
     loop {
