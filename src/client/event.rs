@@ -77,7 +77,7 @@ pub enum Event {
         at: Address,
         /// `create`, `add`, `kick`, `leave`, `duty`, `rename`, `mute`, `dismiss`; later servers may have more.
         action: String,
-        /// Whom it is about; of `rename` and `dismiss`, who did it.
+        /// Whom it is about; of `rename` and `dismiss`, who did it. Empty when it is about many at once.
         user: String,
         /// Who did it.
         by: String,
@@ -87,6 +87,8 @@ pub enum Event {
         name: Option<String>,
         /// With `mute`: until when, Unix seconds; 0: they may send again.
         until_s: Option<u64>,
+        /// With one `add` or `kick` of many users: how many. Whoever is one of them hears of themselves first.
+        count: Option<u32>,
     },
     /// A restore took history back: what the caller keeps of it is not what the server has.
     Reset {

@@ -103,6 +103,8 @@ pub(super) struct GroupChange {
     pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) until: Option<u64>,
+    #[serde(default)]
+    pub(super) count: Option<u32>,
 }
 
 /// What tells frames apart.
@@ -256,6 +258,12 @@ mod tests {
         let resumed = r#"{"id":3,"result":{"resumed":1,"errors":[{"target":"g","target_type":"group","code":1,"msg":"x"}]}}"#;
         let Ok(Frame::Resumed { id: 3, failed: Some(failed) }) = read(resumed) else { panic!("a result") };
         assert!(matches!(&failed[..], [Address::Group(_)]));
+        let crowd = r#"{"type":"group","target":"g","target_type":"group","content":{"action":"add","user":"","by":"ann","count":70}}"#;
+        let Ok(Frame::Group { change, .. }) = read(crowd) else { panic!("a change") };
+        assert_eq!((change.user.as_str(), change.count), ("", Some(70)));
+        assert!(
+            matches!(read(&crowd.replace(",\"count\":70", "")), Ok(Frame::Group { change, .. }) if change.count.is_none())
+        );
         let refused = r#"{"id":3,"error":{"code":10001,"msg":"x"}}"#;
         assert!(matches!(read(refused), Ok(Frame::Resumed { id: 3, failed: None })));
         for other in [r#"{"type":"weather","chats":"sun"}"#, "{}", r#"{"type":"close","code":4401,"msg":""}"#]

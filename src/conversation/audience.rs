@@ -4,6 +4,7 @@
 //! hears of it and of everything behind it, whoever is put out hears that and nothing further. A
 //! conversation in which nobody looks pays one look at an empty list per record.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::actor::Context;
@@ -16,6 +17,8 @@ use crate::inbox::newcomers::Newcomers;
 use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event, GroupAction};
 use crate::message::{ConversationKey, Duty, OwnedMessage, UserId};
+
+mod crowd;
 
 /// Who is looking at one conversation.
 #[derive(Debug, Default)]
@@ -94,7 +97,13 @@ impl Audience {
         if listeners.is_empty() {
             return None;
         }
-        Some(Box::new(News { listeners, events: events_of(state, record) }))
+        let news = News { listeners, events: events_of(state, record), apart: Vec::new() };
+        Some(Box::new(match record {
+            Record::Group(change) if crowd::action_of(change).is_some() => {
+                crowd::tell_apart(state, change, news)
+            }
+            _ => news,
+        }))
     }
 
     /// Who hears of a change of the group; who looks behind it is kept for [`settle`](Self::settle).
@@ -111,7 +120,8 @@ impl Audience {
                 all
             }
             Ok(GroupChange::Kick | GroupChange::Leave) => {
-                let stays = |inbox: &&Arc<Inbox>| !change.users.contains(&inbox.user.as_str());
+                let out: HashSet<&str> = change.users.iter().copied().collect();
+                let stays = |inbox: &&Arc<Inbox>| !out.contains(inbox.user.as_str());
                 self.next = Some(self.listeners.iter().filter(stays).cloned().collect());
                 self.listeners.clone()
             }
@@ -194,13 +204,23 @@ fn message_of(state: &State, send: &SendV1<'_>) -> Content {
     }))
 }
 
-/// One for each user that the change is about; the first of a new group is its owner. What is about the group itself is
-/// about whoever did it. Where somebody inherits the group with it, one more says so.
+/// One for each user that the change is about, or one for a crowd of them; the first of a new group is its owner. What is
+/// about the group itself is about whoever did it. Where somebody inherits the group with it, one more says so.
 fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
-    let newest_message_ns = state.newest_message_ns().unwrap_or(change.timestamp_ns);
+    let newest_message_ns = newest_message_ns(state, change);
     let by = id(state, change.by);
-    let content = |(user, action)| Content::Group { action, user, by: by.clone(), newest_message_ns };
-    group_actions(state, change).into_iter().map(content).collect()
+    let mut crowd = crowd::content_of(state, change);
+    let is_crowd = crowd.is_some();
+    let content = |(user, action)| match action {
+        // In the place of the first of them.
+        GroupAction::Create | GroupAction::Add | GroupAction::Kick if is_crowd => crowd.take(),
+        action => Some(Content::Group { action, user, by: by.clone(), newest_message_ns }),
+    };
+    group_actions(state, change).into_iter().filter_map(content).collect()
+}
+
+fn newest_message_ns(state: &State, change: &GroupV1<'_>) -> u64 {
+    state.newest_message_ns().unwrap_or(change.timestamp_ns)
 }
 
 fn group_actions(state: &State, change: &GroupV1<'_>) -> Vec<(UserId, GroupAction)> {

@@ -17,7 +17,7 @@ use super::encoded::{EncodedPage, EncodedPages, Keep};
 use super::feed::{Fate, Followers};
 use super::in_place::{Offer, Volunteer};
 use super::state::Durable;
-use crate::inbox::delivery::{self, Listeners};
+use crate::inbox::delivery::{self, Apart, Listeners};
 use crate::inbox::rows::Standing;
 use crate::live::Event;
 use crate::message::{GroupInfo, MembersPage, Page, Receipt, Rejection, UserId};
@@ -66,6 +66,8 @@ pub(crate) type Deliveries = delivery::Deliveries<Permit>;
 pub(crate) struct News {
     pub(crate) listeners: Listeners,
     pub(crate) events: Vec<Arc<Event>>,
+    /// Those who hear something else of it.
+    pub(crate) apart: Apart,
 }
 
 /// Where an answer goes, and the permit that its call holds until then.
@@ -192,8 +194,8 @@ fn deliver_and_answer(tickets: Vec<(Lsn, Ticket)>, deliveries: &Deliveries) {
         let Ticket { outcome, news, reply: Reply { to, permit }, .. } = ticket;
         let permit = match news {
             Some(news) => {
-                let News { listeners, events } = *news;
-                batch.push(delivery::Delivery { listeners, lsn: Some(lsn.0), events, permit });
+                let News { listeners, events, apart } = *news;
+                batch.push(delivery::Delivery { listeners, lsn: Some(lsn.0), events, apart, permit });
                 None
             }
             None => Some(permit),

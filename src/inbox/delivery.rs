@@ -18,15 +18,20 @@ use crate::live::Event;
 /// of its moment.
 pub type Listeners = Arc<[Arc<Inbox>]>;
 
+/// Each with what goes to them alone.
+pub type Apart = Vec<(Arc<Inbox>, Vec<Arc<Event>>)>;
+
 /// What one record of the log did, and who is to hear it.
 #[derive(Debug)]
 pub struct Delivery<P> {
-    /// Those to whom it goes.
+    /// Those to whom it goes as it is.
     pub listeners: Listeners,
     /// The record; `None` for what is never stored.
     pub lsn: Option<u64>,
     /// What happened, in one conversation.
     pub events: Vec<Arc<Event>>,
+    /// Those to whom something else of it goes.
+    pub apart: Apart,
     /// Kept until it is delivered.
     pub permit: P,
 }
@@ -130,21 +135,24 @@ impl Progress {
 }
 
 fn deliver<P>(delivery: Delivery<P>) {
-    let Delivery { listeners, lsn, events, permit } = delivery;
-    for inbox in listeners.iter() {
-        let delivering = AssertUnwindSafe(|| match lsn {
-            Some(lsn) => inbox.deliver(lsn, &events),
-            None => events.iter().for_each(|event| inbox.pass_on(event)),
-        });
-        // A bug in here must not end the task: nobody would hear anything any more, and lists would
-        // wait for ever.
-        if catch_unwind(delivering).is_err()
-            && let Some(event) = events.first()
-        {
-            error!(user = %inbox.user, conversation = %event.key, "an event could not be delivered");
-            // What is broken in these rows may break again: then only this inbox stays wrong.
-            let _ = catch_unwind(AssertUnwindSafe(|| inbox.mistrust(&event.key)));
-        }
-    }
+    let Delivery { listeners, lsn, events, apart, permit } = delivery;
+    listeners.iter().for_each(|inbox| deliver_to(inbox, lsn, &events));
+    apart.iter().for_each(|(inbox, events)| deliver_to(inbox, lsn, events));
     drop(permit);
+}
+
+fn deliver_to(inbox: &Inbox, lsn: Option<u64>, events: &[Arc<Event>]) {
+    let delivering = AssertUnwindSafe(|| match lsn {
+        Some(lsn) => inbox.deliver(lsn, events),
+        None => events.iter().for_each(|event| inbox.pass_on(event)),
+    });
+    // A bug in here must not end the task: nobody would hear anything any more, and lists would
+    // wait for ever.
+    if catch_unwind(delivering).is_err()
+        && let Some(event) = events.first()
+    {
+        error!(user = %inbox.user, conversation = %event.key, "an event could not be delivered");
+        // What is broken in these rows may break again: then only this inbox stays wrong.
+        let _ = catch_unwind(AssertUnwindSafe(|| inbox.mistrust(&event.key)));
+    }
 }

@@ -340,7 +340,7 @@ impl Row {
                 (standing.read_cursor, standing.unread) = (*msg_index, *unread);
             }
             Content::Block { blocks, .. } => standing.blocks = *blocks,
-            Content::Ack { .. } | Content::Group { .. } | Content::Signal { .. } => {}
+            Content::Ack { .. } | Content::Group { .. } | Content::Crowd { .. } | Content::Signal { .. } => {}
             // Not given to inboxes.
             Content::Recalled(_) | Content::Behind => {}
         }

@@ -98,6 +98,22 @@ fn who_comes_into_a_group_has_nothing_unread_and_who_goes_does_not_list_it() {
 }
 
 #[test]
+fn a_crowd_moves_no_row_and_begins_or_ends_none() {
+    let key = Arc::new(ConversationKey::Group(GroupId::parse("g").expect("a valid id")));
+    let crowd = |action| event(&key, 9, 0, Content::Crowd { action, count: 70, by: user("boss") });
+    let mut rows = Rows::new(user("me"));
+    assert_eq!(rows.apply(9, &[crowd(GroupAction::Add)]), Effect::Unknown, "it has to be asked");
+    let came = [group_change(&key, 9, GroupAction::Add, "me"), crowd(GroupAction::Add)];
+    assert_eq!(rows.apply(10, &came), Effect::News);
+    let before = rows.get(&key).cloned().expect("I came in");
+    assert_eq!((before.read_cursor, before.unread), (9, 0));
+    assert_eq!(rows.apply(11, &[crowd(GroupAction::Kick)]), Effect::News);
+    assert_eq!(rows.get(&key), Some(&Standing { lsn: 11, ..before }));
+    assert_eq!(rows.apply(12, &[group_change(&key, 9, GroupAction::Kick, "me")]), Effect::News);
+    assert_eq!(rows.get(&key), None);
+}
+
+#[test]
 fn a_conversation_with_a_past_that_is_not_listed_has_to_be_asked() {
     let mut rows = Rows::new(user("me"));
     assert_eq!(rows.apply(9, &[message(&pair("bob"), 2, "bob", 1)]), Effect::Unknown);

@@ -120,7 +120,7 @@ async fn a_bug_in_one_delivery_leaves_its_inbox_behind_and_holds_up_nobody_else(
     let listeners = Arc::from([broken.clone(), healthy]);
     let events = message(&key, 2);
     deliveries.announce();
-    deliveries.give_announced(vec![Delivery { listeners, lsn: Some(2), events, permit: () }]);
+    deliveries.give_announced(vec![Delivery { listeners, lsn: Some(2), events, apart: vec![], permit: () }]);
     deliveries.caught_up().await;
     assert_eq!(take(&of_healthy), (vec![], vec![2]));
     let taken = of_broken.poll_take(&mut Context::from_waker(Waker::noop()), &mut Vec::new(), usize::MAX);

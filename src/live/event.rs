@@ -61,6 +61,16 @@ pub enum Content {
         /// When the newest message of the group was sent; when there is none, the time of the change.
         newest_message_ns: u64,
     },
+    /// Many came into the group, or were put out, with one change: for everybody who looks but those who are out. Those
+    /// of them who look each have an event of their own.
+    Crowd {
+        /// How.
+        action: GroupAction,
+        /// How many.
+        count: usize,
+        /// Who did it.
+        by: UserId,
+    },
     /// A user blocks the other one of a pair, or not any more. For their own inbox: no stream tells it.
     Block {
         /// Who blocks.
@@ -151,6 +161,7 @@ impl Event {
             | Content::Recall { .. }
             | Content::Ack { .. }
             | Content::Group { .. }
+            | Content::Crowd { .. }
             | Content::Block { .. } => 0,
         };
         OVERHEAD_BYTES + 2 * texts

@@ -197,6 +197,7 @@ async fn a_stream_tells_what_a_group_has_become() {
             duty,
             name: name.map(str::to_owned),
             until_s,
+            count: None,
         };
         let told = until(&mut stream, |event| matches!(event, Event::Group { .. }).then_some(event));
         assert_eq!(told.await, expected);

@@ -105,6 +105,36 @@ fn every_kind_of_event_reaches_everybody_in_the_group() {
 }
 
 #[test]
+fn who_comes_and_goes_in_a_crowd_is_told_of_themselves_and_others_how_many() {
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
+    let (carol, group) = (server.client(&fresh("carol")), fresh("group"));
+    let (mut of_alice, mut of_bob, mut of_carol) = (alice.stream(), bob.stream(), carol.stream());
+    let strangers: Vec<String> = (0..1_200).map(|number| format!("{group}-{number}")).collect();
+    let strangers: Vec<&str> = strangers.iter().map(String::as_str).collect();
+    let with =
+        |user: &str| -> Vec<String> { strangers.iter().copied().chain([user]).map(str::to_owned).collect() };
+    let own = |action: &str, user: &str| json!({"action": action, "user": user, "by": alice.user});
+    let crowd = |action: &str, count| json!({"action": action, "user": "", "by": alice.user, "count": count});
+    alice.create_group(&group, &[&strangers[..], &[&bob.user]].concat());
+    alice.group_call("kick", &json!({"group_id": group, "user_ids": with(&bob.user)}));
+    alice.group_call("add", &json!({"group_id": group, "user_ids": with(&carol.user)}));
+    alice.group(&group).send("hi");
+    for content in [own("create", &alice.user), crowd("add", 1201), crowd("kick", 1201), crowd("add", 1201)] {
+        assert_eq!(of_alice.event_of("group")["content"], content);
+    }
+    assert_msg(&of_alice.event(), &group, 1, "hi", &alice.user);
+    for content in [own("add", &bob.user), crowd("add", 1201), own("kick", &bob.user)] {
+        assert_eq!(of_bob.event_of("group")["content"], content);
+    }
+    for content in [own("add", &carol.user), crowd("add", 1201)] {
+        assert_eq!(of_carol.event_of("group")["content"], content);
+    }
+    assert_msg(&of_carol.event(), &group, 1, "hi", &alice.user);
+    [&mut of_alice, &mut of_bob, &mut of_carol].into_iter().for_each(|stream| stream.assert_quiet());
+}
+
+#[test]
 fn verbs_have_the_same_rules_and_codes_as_over_http() {
     let server = shared_server();
     let (alice, bob) = server.strangers();

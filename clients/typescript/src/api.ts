@@ -51,9 +51,11 @@ export interface Signal extends Chat {
 export interface GroupChange extends Chat {
   /** `create`, `add`, `kick`, `leave`, `duty`, `rename`, `mute`, `dismiss`; later servers may have more. */
   action: string;
-  /** Whom it is about; of `rename` and `dismiss`, who did it. */
+  /** Whom it is about; of `rename` and `dismiss`, who did it. Empty when it is about many at once. */
   user: string;
   by: string;
+  /** With one `add` or `kick` of many users: how many. Whoever is one of them hears of themselves first. */
+  count?: number;
   /** With `duty`. */
   duty?: Duty;
   /** With `rename`. */

@@ -266,8 +266,9 @@ impl Reader {
 }
 
 fn group_event(at: Address, change: GroupChange) -> Event {
-    let GroupChange { action, user, by, duty, name, until } = change;
-    Event::Group { at, action, user, by, duty: duty.and_then(Duty::from_number), name, until_s: until }
+    let GroupChange { action, user, by, duty, name, until, count } = change;
+    let duty = duty.and_then(Duty::from_number);
+    Event::Group { at, action, user, by, duty, name, until_s: until, count }
 }
 
 /// Positions in resumes of a size that the server takes; at least one, which ends its waiting for one.

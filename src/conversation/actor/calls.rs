@@ -193,6 +193,7 @@ impl Residence {
             listeners: self.audience.listeners(),
             lsn: None,
             events: vec![Arc::new(event)],
+            apart: Vec::new(),
             permit,
         }]);
         let _ = to.send(Ok(Outcome::Done));

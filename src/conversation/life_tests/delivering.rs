@@ -112,18 +112,124 @@ async fn the_newcomer_hears_of_coming_in_and_the_one_put_out_of_that_and_nothing
     life.send("ann", &group("g"), "while").await;
     conversations.kick_members(&caller("ann"), &group_id("g"), vec![user("ben")]).await.unwrap();
     life.send("ann", &group("g"), "behind").await;
-    conversations.shared.context.deliveries.caught_up().await;
-    let events = taken(&ben).await;
-    let told: Vec<_> = events
-        .iter()
-        .map(|event| match &event.content {
-            Content::Group { action, user, by, .. } => format!("{action:?} {user} by {by}"),
-            Content::Message(message) => message.msg.to_string(),
-            other => format!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(told, ["Add ben by ann", "Behind", "while", "Kick ben by ann"]);
+    assert_eq!(told(&life, &ben).await, ["Add ben by ann", "Behind", "while", "Kick ben by ann"]);
     life.stop().await;
+}
+
+/// What waits in a session, in words: of changes who, of crowds how many.
+async fn told(life: &Life, session: &Session) -> Vec<String> {
+    life.conversations().shared.context.deliveries.caught_up().await;
+    let tell = |event: &Arc<Event>| match &event.content {
+        Content::Group { action, user, by, .. } => format!("{action:?} {user} by {by}"),
+        Content::Crowd { action, count, by } => format!("{action:?} {count} by {by}"),
+        Content::Message(message) => message.msg.to_string(),
+        other => format!("{other:?}"),
+    };
+    taken(session).await.iter().map(tell).collect()
+}
+
+/// So many strangers, and then these.
+fn strangers_and(count: usize, known: &[&str]) -> Vec<UserId> {
+    let strangers = (0..count).map(|number| user(&format!("s{number}")));
+    strangers.chain(known.iter().map(|id| user(id))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_crowd_each_hears_of_themselves_and_everybody_of_how_many() {
+    let life = Life::begin(&Simulated::new(1));
+    let conversations = life.conversations();
+    // The queue that connections have by default: one by one it would not hold them.
+    let [ann, ben, cat, dan] = [(); 4].map(|()| Arc::new(Session::default()));
+    let mut attached = Vec::new();
+    for (id, session) in [("ann", &ann), ("ben", &ben), ("cat", &cat), ("dan", &dan)] {
+        attached.push(conversations.attach(&user(id), session.clone(), 10).await.unwrap());
+    }
+    let (by, g) = (caller("ann"), group_id("g"));
+    let first = strangers_and(1_198, &["ben", "cat"]);
+    conversations.create_group(&by, Some(g.clone()), "n".into(), first).await.unwrap();
+    assert_eq!(told(&life, &ann).await, ["Create ann by ann", "Add 1200 by ann"]);
+    assert_eq!(told(&life, &ben).await, ["Add ben by ann", "Add 1200 by ann"]);
+    assert_eq!(told(&life, &cat).await, ["Add cat by ann", "Add 1200 by ann"]);
+    assert_eq!(told(&life, &dan).await, [""; 0]);
+
+    conversations.kick_members(&by, &g, strangers_and(1_100, &["ben"])).await.unwrap();
+    life.send("ann", &group("g"), "behind").await;
+    assert_eq!(told(&life, &ann).await, ["Kick 1101 by ann", "behind"]);
+    assert_eq!(told(&life, &ben).await, ["Kick ben by ann"], "who is out hears nothing further");
+    assert_eq!(told(&life, &cat).await, ["Kick 1101 by ann", "behind"]);
+
+    conversations.add_members(&by, &g, strangers_and(1_100, &["dan"])).await.unwrap();
+    assert_eq!(told(&life, &ann).await, ["Add 1101 by ann"]);
+    assert_eq!(told(&life, &ben).await, [""; 0]);
+    assert_eq!(told(&life, &dan).await, ["Add dan by ann", "Add 1101 by ann", "Behind"]);
+    let listed = async |id| conversations.list(&user(id), "", 10).await.unwrap();
+    assert_eq!((listed("ben").await.chats.len(), listed("cat").await.total_unread), (0, 1));
+    assert_eq!((listed("dan").await.chats.len(), listed("dan").await.total_unread), (1, 0));
+
+    // Who inherits the group is told before those who go, also to them.
+    let app = Caller { user: user("app"), admin: true };
+    conversations.kick_members(&app, &g, strangers_and(1_198, &["ann", "dan"])).await.unwrap();
+    assert_eq!(told(&life, &ann).await, ["Duty(Owner) cat by app", "Kick ann by app"]);
+    assert_eq!(told(&life, &dan).await, ["Duty(Owner) cat by app", "Kick dan by app"]);
+    assert_eq!(told(&life, &cat).await, ["Add 1101 by ann", "Duty(Owner) cat by app", "Kick 1200 by app"]);
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_up_to_the_limit_everybody_hears_of_each() {
+    let life = Life::begin(&Simulated::new(1));
+    let conversations = life.conversations();
+    let (ann, ben) = (session(), session());
+    let _ann = conversations.attach(&user("ann"), ann.clone(), 10).await.unwrap();
+    let _ben = conversations.attach(&user("ben"), ben.clone(), 10).await.unwrap();
+    let (by, g) = (caller("ann"), group_id("g"));
+    conversations.create_group(&by, Some(g.clone()), "n".into(), strangers_and(62, &["ben"])).await.unwrap();
+    let told_each = told(&life, &ann).await;
+    assert_eq!(
+        (told_each.len(), &*told_each[0], &*told_each[63]),
+        (64, "Create ann by ann", "Add ben by ann")
+    );
+    assert_eq!(told(&life, &ben).await, told_each);
+    conversations.kick_members(&by, &g, strangers_and(62, &["ben"])).await.unwrap();
+    assert_eq!((told(&life, &ann).await.len(), told(&life, &ben).await.len()), (63, 63));
+    // One more is a crowd.
+    conversations.add_members(&by, &g, strangers_and(65, &[])).await.unwrap();
+    assert_eq!(told(&life, &ann).await, ["Add 65 by ann"]);
+    life.stop().await;
+}
+
+/// Inboxes are read while crowds come and go: each ends with what the group says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_that_is_read_while_crowds_come_and_go_lists_the_group_iff_its_user_is_in() {
+    let life = Arc::new(Life::begin(&Simulated::new(1)));
+    let conversations = life.conversations();
+    let g = group_id("g");
+    conversations.create_group(&caller("ann"), Some(g.clone()), "n".into(), vec![]).await.unwrap();
+    let changes = tokio::spawn({
+        let life = life.clone();
+        async move {
+            let (by, g) = (caller("ann"), group_id("g"));
+            for round in 0..60 {
+                let crowd = strangers_and(80, &["ben"]);
+                life.conversations().add_members(&by, &g, crowd.clone()).await.unwrap();
+                life.send("ann", &group("g"), "text").await;
+                if round < 59 {
+                    life.conversations().kick_members(&by, &g, crowd).await.unwrap();
+                }
+            }
+        }
+    });
+    while !changes.is_finished() {
+        let (attached, _) = conversations.attach(&user("ben"), session(), 10).await.unwrap();
+        conversations.list(&user("ben"), "", 10).await.unwrap();
+        drop(attached);
+        conversations.shared.context.inboxes.close_idle(u32::MAX, u64::MAX);
+    }
+    changes.await.unwrap();
+    let list = conversations.list(&user("ben"), "", 10).await.unwrap();
+    assert_eq!((list.chats.len(), list.total_unread), (1, 1));
+    conversations.kick_members(&caller("ann"), &g, strangers_and(80, &["ben"])).await.unwrap();
+    assert_eq!(conversations.list(&user("ben"), "", 10).await.unwrap().chats.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,11 +37,13 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
             out.extend_from_slice(b"}}");
         }
         Content::Group { action, user, by, .. } => {
-            begin(out, "group", at);
-            text_field(out, b"{\"action\":", action_name(action));
-            text_field(out, b",\"user\":", user.as_str());
-            text_field(out, b",\"by\":", by.as_str());
+            group_event(out, action, user.as_str(), by, at);
             action_fields(out, action);
+            out.extend_from_slice(b"}}");
+        }
+        Content::Crowd { action, count, by } => {
+            group_event(out, action, "", by, at);
+            field(out, b",\"count\":", *count as u64);
             out.extend_from_slice(b"}}");
         }
         // Not given to sessions.
@@ -55,6 +57,14 @@ fn event_json(out: &mut Vec<u8>, event: &Event, at: &Address) {
             out.extend_from_slice(b"}}");
         }
     }
+}
+
+/// A change of a group up to what is its own.
+fn group_event(out: &mut Vec<u8>, action: &GroupAction, user: &str, by: &UserId, at: &Address) {
+    begin(out, "group", at);
+    text_field(out, b"{\"action\":", action_name(action));
+    text_field(out, b",\"user\":", user);
+    text_field(out, b",\"by\":", by.as_str());
 }
 
 /// What a change of a group is called.
@@ -257,6 +267,11 @@ mod tests {
         assert_eq!(
             seen_by("alice", group(), kick),
             r#"{"type":"group","target":"g","target_type":"group","content":{"action":"kick","user":"bob","by":"alice"}}"#
+        );
+        let crowd = Content::Crowd { action: GroupAction::Add, count: 6_000, by: user("alice") };
+        assert_eq!(
+            seen_by("alice", group(), crowd),
+            r#"{"type":"group","target":"g","target_type":"group","content":{"action":"add","user":"","by":"alice","count":6000}}"#
         );
     }
 
