@@ -200,11 +200,9 @@ impl Directory {
         })
     }
 
-    /// Whether the conversation is refused because its actor died, and not because it is damaged.
+    /// Whether the conversation is refused because its actor died, and is being brought back.
     pub(crate) fn is_coming_back(&self, key: &ConversationKey) -> bool {
-        self.slots
-            .get(key)
-            .is_some_and(|slot| matches!(&*slot, Slot::Quarantined(head) if !head.is_damaged()))
+        self.slots.get(key).is_some_and(|slot| matches!(&*slot, Slot::Quarantined(head) if !head.is_lost()))
     }
 
     /// Up to which record the packs have a conversation that gives no chunks; 0 when nobody knows.

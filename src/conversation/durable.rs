@@ -31,6 +31,8 @@ pub(crate) struct DurableHead {
     loaded: AtomicBool,
     /// Whether its data on the disk is bad: it cannot be loaded, however often it is tried.
     damaged: AtomicBool,
+    /// Whether its actor died so often that it is refused until a restart.
+    given_up: AtomicBool,
     /// Calls that hold a permit of this conversation.
     pub(super) in_flight: AtomicU32,
     /// When the last permit was taken, in seconds of the node's life.
@@ -53,6 +55,7 @@ impl DurableHead {
             unseen: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             used_s: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
@@ -74,6 +77,16 @@ impl DurableHead {
     /// Takes note that its data on the disk is bad.
     pub(super) fn mark_damaged(&self) {
         self.damaged.store(true, Ordering::Release);
+    }
+
+    /// Takes note that nobody brings it back any more.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Whether it stays refused for the rest of the process's life, if it is refused.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_damaged() || self.given_up.load(Ordering::Acquire)
     }
 
     /// Whether its data on the disk is bad.

@@ -95,7 +95,10 @@ pub(crate) async fn run(options: Options, mut dead: Dead, reloading: Reloading) 
                         error!(conversation = %key, ?delay, "its actor died; it is refused until it is read from the disk");
                         under_way.spawn(bring_back_after(delay, running, turn.clone(), reloading.clone()));
                     }
-                    None => error!(conversation = %key, "its actor died again and again; it is refused until a restart"),
+                    None => {
+                        running.head.give_up();
+                        error!(conversation = %key, "its actor died again and again; it is refused until a restart");
+                    }
                 }
             }
             Some(_) = under_way.join_next() => {}

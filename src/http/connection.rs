@@ -55,6 +55,13 @@ impl Protocol {
         Self { http, http2, options, drain }
     }
 
+    /// A client that closes its sending side is gone, and what was asked for it ends: some of it waits for long, and has few
+    /// places.
+    pub(super) fn ends_with_its_client(mut self) -> Self {
+        self.http.half_close(false);
+        self
+    }
+
     /// Waits for the first words of a connection, and for its handshake where there is TLS, for as long as for a head in
     /// all. Nothing if the client does not get so far, or the drain begins.
     pub(super) async fn open(&self, stream: TcpStream, tls: Option<&Tls>) -> Option<(Socket, Speaks)> {

@@ -102,7 +102,7 @@ pub fn serve(
 ) -> JoinHandle<()> {
     let stop = Drain::new(stopping);
     let ops = Arc::new(Ops { metrics, readiness, admin });
-    let protocol = Arc::new(Protocol::new(options, stop.clone()));
+    let protocol = Arc::new(Protocol::new(options, stop.clone()).ends_with_its_client());
     tokio::spawn(listener::accept(listener, OPS_CONNECTIONS_MAX, stop, move |stream, permit| {
         let (ops, protocol) = (ops.clone(), protocol.clone());
         tokio::spawn(async move {

@@ -38,8 +38,8 @@ pub enum Content {
         /// Who took it back.
         by: UserId,
     },
-    /// The user has just come in; what was before is to be pulled, as far as they may read it. For their own sessions,
-    /// so that what comes next follows something.
+    /// The user has just come back; what was meanwhile is to be pulled, as far as they may read it. For their own
+    /// sessions, so that what comes next follows something.
     Behind,
     /// Somebody has read up to a message.
     Ack {
@@ -58,6 +58,8 @@ pub enum Content {
         user: UserId,
         /// Who did it.
         by: UserId,
+        /// Whether the user had been in before: a connection of theirs may have heard of what was then.
+        returns: bool,
         /// When the newest message of the group was sent; when there is none, the time of the change.
         newest_message_ns: u64,
     },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -174,6 +174,23 @@ fn a_feed_that_waits_is_woken_by_a_record_and_ends_with_the_time_and_with_the_dr
     assert_eq!((records(&page).len(), &page["next"]), (0, &json!(2)));
     assert_eq!(server.finish().code(), Some(0));
     assert!(stopped.elapsed() < LATEST, "the drain took {:?}", stopped.elapsed());
+}
+
+#[test]
+fn consumers_that_close_give_their_places_back() {
+    let server = TestServer::start();
+    let consumer = consumer(&server);
+    let began = Instant::now();
+    let body = json!({"offset": "newest", "wait_ms": 30_000});
+    let mut all: Vec<_> = (0..15).map(|_| waiting(&server, &consumer, &body)).collect();
+    let mut last = Connection::open(server.ready().ops).expect("a connection");
+    last.write(consumer.request(FEED, &[], body.to_string().as_bytes())).expect("the server reads");
+    all.push(last);
+    let answered = |status| Some(()).filter(|()| consumer.call(FEED, &json!({})).status == status);
+    crate::support::eventually("all places are taken", || answered(429));
+    drop(all);
+    crate::support::eventually("there is one", || answered(200));
+    assert!(began.elapsed() < Duration::from_secs(25), "before the waits are over");
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub struct FeedPage {
     pub next: u64,
     /// Where the log stood behind it.
     pub positions: Positions,
+    /// Held until it is written out: so many pages are in memory at most.
+    _turn: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl FeedPage {
@@ -178,15 +180,36 @@ impl Feed {
     /// drain, and then answers with an empty page.
     pub async fn read(&self, wanted: Wanted) -> Result<FeedPage, Error> {
         let turn = Arc::new(self.0.turns.clone().try_acquire_owned().map_err(|_| Error::TooMany)?);
-        let from = self.0.begin(&wanted)?;
+        match self.read_from(self.0.begin(&wanted)?, &wanted, &turn).await {
+            // The oldest went while it was looked for: there is another one.
+            Err(Error::Gone { .. }) if wanted.start == Start::Oldest => {
+                self.read_from(self.0.begin(&wanted)?, &wanted, &turn).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_from(
+        &self,
+        from: Lsn,
+        wanted: &Wanted,
+        turn: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<FeedPage, Error> {
         if !self.0.has(from) && !wanted.wait.is_zero() {
+            // Whoever asks again and again would spin until the end.
+            if self.0.is_draining() {
+                return Err(Error::Rejected(Rejection::Draining));
+            }
             self.0.wait_for(from, wanted.wait).await;
         }
         match self.0.has(from) {
-            true => self.page(from, wanted.count, turn).await,
-            false => {
-                Ok(FeedPage { records: Records::default(), next: from.0, positions: self.0.positions() })
-            }
+            true => self.page(from, wanted.count, turn.clone()).await,
+            false => Ok(FeedPage {
+                records: Records::default(),
+                next: from.0,
+                positions: self.0.positions(),
+                _turn: None,
+            }),
         }
     }
 
@@ -196,15 +219,15 @@ impl Feed {
         count: usize,
         turn: Arc<OwnedSemaphorePermit>,
     ) -> Result<FeedPage, Error> {
-        let shared = self.0.clone();
+        let (shared, of_reading) = (self.0.clone(), turn.clone());
         let read = tokio::task::spawn_blocking(move || {
             // Kept as long as it takes, also when nobody waits for it any more.
-            let _turn = turn;
+            let _turn = of_reading;
             shared.read(from, count)
         });
         let (mut records, next) = read.await.map_err(|why| broken(&why))??;
         self.tell_fates(&mut records).await?;
-        Ok(FeedPage { records, next: next.0, positions: self.0.positions() })
+        Ok(FeedPage { records, next: next.0, positions: self.0.positions(), _turn: Some(turn) })
     }
 
     /// Asks what has become of the messages whose texts would be given out. It is asked behind the reading, so that
@@ -238,6 +261,10 @@ impl Shared {
             epoch: self.conversations.epoch(),
             store: self.store,
         }
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.conversations.shared.draining.borrow()
     }
 
     fn has(&self, lsn: Lsn) -> bool {

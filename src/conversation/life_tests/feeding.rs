@@ -379,7 +379,13 @@ async fn a_feed_that_waits_is_woken_by_the_next_record_and_by_the_drain() {
     life.draining.send(true).unwrap();
     let page = last.await.unwrap();
     assert_eq!((entries_of(&page).len(), page.next), (0, 2));
-    assert_eq!(feed.read(waiting(2)).await.unwrap().next, 2, "a node that drains lets nobody wait");
+    let refused = feed.read(waiting(2)).await;
+    assert!(
+        matches!(refused, Err(Error::Rejected(Rejection::Draining))),
+        "a node that drains lets nobody wait"
+    );
+    let at_once = Wanted { wait: Duration::ZERO, ..waiting(2) };
+    assert_eq!(feed.read(at_once).await.unwrap().next, 2);
     life.stop().await;
 }
 

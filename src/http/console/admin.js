@@ -7,7 +7,7 @@
 
 const KEY = "chinwag.admin-token";
 
-let token = sessionStorage.getItem(KEY);
+let token = kept();
 
 export function hasToken() {
   return token !== null;
@@ -16,12 +16,23 @@ export function hasToken() {
 /** Uses a token from now on; with `keep`, also after the page is loaded again. */
 export function useToken(given, keep) {
   token = given;
-  keep ? sessionStorage.setItem(KEY, given) : sessionStorage.removeItem(KEY);
+  try {
+    keep ? sessionStorage.setItem(KEY, given) : sessionStorage.removeItem(KEY);
+  } catch {
+    // A browser that stores nothing: it is kept until the page is left.
+  }
 }
 
 export function forgetToken() {
-  token = null;
-  sessionStorage.removeItem(KEY);
+  useToken(null, false);
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
 }
 
 /** Whose token it says it is, and until when (Unix seconds): for people, proven by nobody here. */

@@ -246,7 +246,13 @@ mod tests {
             seen_by(
                 "alice",
                 group(),
-                Content::Group { action, user: user("bob"), by: user("alice"), newest_message_ns: 1 },
+                Content::Group {
+                    action,
+                    user: user("bob"),
+                    by: user("alice"),
+                    returns: false,
+                    newest_message_ns: 1,
+                },
             )
         };
         for (action, shown) in [
@@ -262,6 +268,7 @@ mod tests {
             action: GroupAction::Kick,
             user: user("bob"),
             by: user("alice"),
+            returns: false,
             newest_message_ns: 1,
         };
         assert_eq!(
