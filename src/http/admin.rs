@@ -19,7 +19,6 @@ use tokio::sync::{Semaphore, watch};
 
 use self::drain::Draining;
 pub use self::stats::Stats;
-use self::stats::StatsBody;
 use super::body;
 use super::credentials::LastCaller;
 use super::exchange::{check_host, now_s};
@@ -194,7 +193,7 @@ impl Admin {
                 members::page(&self.conversations, caller, body).await
             }
             Some("stats") => {
-                let StatsBody {} = parse(body)?;
+                let EmptyBody {} = parse(body)?;
                 stats::answer(self.orders.clone()).await
             }
             Some("feed") => feed::answer(&self.feed, body).await,
@@ -225,7 +224,8 @@ fn json<T: Serialize>(reply: &T) -> Result<Answer, Failure> {
     Ok(Answer::text(StatusCode::OK, "application/json", json))
 }
 
-fn broken(why: &dyn std::fmt::Display) -> Failure {
+/// Something of ours broke.
+pub(super) fn broken(why: &dyn std::fmt::Display) -> Failure {
     Failure::Rejected(Rejection::Broken(why.to_string()))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde::Deserialize;
 
-use super::admin::parse;
+use super::admin::{broken, parse};
 use super::check;
 use super::failure::Failure;
 use super::json::{number, text};
@@ -221,10 +221,6 @@ fn time(out: &mut Vec<u8>, timestamp_ns: u64) {
     out.extend_from_slice(b",\"timestamp_ns\":\"");
     number(out, timestamp_ns);
     out.push(b'"');
-}
-
-fn broken(why: &dyn std::fmt::Display) -> Failure {
-    Failure::Rejected(Rejection::Broken(why.to_string()))
 }
 
 #[cfg(test)]

@@ -331,6 +331,31 @@ async fn a_conversation_whose_actor_died_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_is_given_up_holds_up_no_feed_and_shows_no_text() {
+    let first_delay = Duration::from_millis(1);
+    let reload = reload::Options { first_delay, attempts_max: 0, forgiven_after: Duration::ZERO };
+    let life = begin(&Simulated::new(1), Options { reload, ..keeping() });
+    life.send("alice", &to("bob"), "regretted").await;
+    life.conversations().recall(&user("alice"), &to("bob"), 1).await.unwrap();
+    life.send("alice", &to("cat"), "to be read").await;
+    kill_actor(life.directory(), &key("alice", &to("bob")));
+    let feed = life.started.feed();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let page = loop {
+        match feed.read(from(1)).await {
+            Ok(page) => break page,
+            Err(why) => assert!(Instant::now() < deadline, "the feed is held up: {why}"),
+        }
+    };
+    let entries = entries_of(&page);
+    assert_eq!(
+        (&*entries[0], &*entries[2]),
+        ("alice+bob alice sends 1 Unknown ", "alice+cat alice sends 1 to be read")
+    );
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_segment_is_told_with_its_place_and_the_next_can_be_read() {
     let life = begin(&Simulated::new(1), keeping());
     life.send("alice", &to("bob"), "the needle").await;

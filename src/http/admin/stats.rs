@@ -9,21 +9,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hyper::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::Orders;
+use super::{Orders, broken, json};
 use crate::conversation::census;
 use crate::http::failure::Failure;
 use crate::http::response::Answer;
-use crate::message::Rejection;
 use crate::telemetry::Spread;
 use crate::wal;
-
-/// The body of the call.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StatsBody {}
 
 /// The reply.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -229,10 +222,8 @@ pub struct Disk {
 
 /// Asks for the figures. They may need the disk, so nobody who serves waits for them.
 pub(super) async fn answer(orders: Arc<Orders>) -> Result<Answer, Failure> {
-    let broken = |why: &dyn std::fmt::Display| Failure::Rejected(Rejection::Broken(why.to_string()));
-    let taking = tokio::task::spawn_blocking(move || serde_json::to_vec(&(orders.stats)()));
-    let json = taking.await.map_err(|why| broken(&why))?.map_err(|why| broken(&why))?;
-    Ok(Answer::text(StatusCode::OK, "application/json", json))
+    let taking = tokio::task::spawn_blocking(move || (orders.stats)());
+    json(&taking.await.map_err(|why| broken(&why))?)
 }
 
 /// Microseconds of nanoseconds.

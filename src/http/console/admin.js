@@ -49,19 +49,20 @@ export function claims() {
 
 /** A refusal in the server's words. */
 export class Refused extends Error {
-  constructor(status, { code, msg } = {}) {
+  constructor(status, wasCurrent, { code, msg } = {}) {
     super(msg === undefined ? `status ${status}` : `${msg} (${code})`);
-    /** Whether another token is needed. */
-    this.isOfToken = status === 401 || status === 403;
+    /** Whether another token is needed; not when there is another one already. */
+    this.isOfToken = wasCurrent && (status === 401 || status === 403);
   }
 }
 
 /** Makes an admin call and gives its reply. Orders may take minutes, so only `signal` ends the wait. */
 export async function call(verb, body, signal) {
-  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  const used = token;
+  const headers = { Authorization: `Bearer ${used}`, "Content-Type": "application/json" };
   const reply = await fetch(`im.admin/${verb}`, { method: "POST", headers, body: JSON.stringify(body), signal, ...PLAIN });
   const said = await reply.json().catch(() => undefined);
-  if (!reply.ok) throw new Refused(reply.status, said);
+  if (!reply.ok) throw new Refused(reply.status, used === token, said);
   return said;
 }
 
