@@ -136,7 +136,7 @@ fn strangers_and(count: usize, known: &[&str]) -> Vec<UserId> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_crowd_each_hears_of_themselves_and_everybody_of_how_many() {
-    let life = Life::begin(&Simulated::new(1));
+    let life = Life::begin_with_room(&Simulated::new(1));
     let conversations = life.conversations();
     // The queue that connections have by default: one by one it would not hold them.
     let [ann, ben, cat, dan] = [(); 4].map(|()| Arc::new(Session::default()));
@@ -177,7 +177,7 @@ async fn of_a_crowd_each_hears_of_themselves_and_everybody_of_how_many() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_up_to_the_limit_everybody_hears_of_each() {
-    let life = Life::begin(&Simulated::new(1));
+    let life = Life::begin_with_room(&Simulated::new(1));
     let conversations = life.conversations();
     let (ann, ben) = (session(), session());
     let _ann = conversations.attach(&user("ann"), ann.clone(), 10).await.unwrap();
@@ -201,7 +201,7 @@ async fn control_up_to_the_limit_everybody_hears_of_each() {
 /// Inboxes are read while crowds come and go: each ends with what the group says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inbox_that_is_read_while_crowds_come_and_go_lists_the_group_iff_its_user_is_in() {
-    let life = Arc::new(Life::begin(&Simulated::new(1)));
+    let life = Arc::new(Life::begin_with_room(&Simulated::new(1)));
     let conversations = life.conversations();
     let g = group_id("g");
     conversations.create_group(&caller("ann"), Some(g.clone()), "n".into(), vec![]).await.unwrap();

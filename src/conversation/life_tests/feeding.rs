@@ -435,7 +435,7 @@ async fn so_many_feeds_wait_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_ends_before_it_gets_too_long() {
-    let life = begin(&Simulated::new(1), keeping_large());
+    let life = begin(&Simulated::new(1), with_room(keeping()));
     // The draft attaches as much again.
     let text = "x".repeat(200 << 10);
     for _ in 0..4 {
@@ -446,12 +446,6 @@ async fn a_page_ends_before_it_gets_too_long() {
     assert_eq!((entries_of(&page).len(), page.next), (2, 3), "a megabyte and no more");
     assert_eq!(everything(&feed, 1, 1000).await.len(), 4);
     life.stop().await;
-}
-
-/// With segments that take long messages.
-fn keeping_large() -> Options {
-    let log = wal::Options { segment_bytes: 2 << 20, first_segment_bytes: 2 << 20, ..options().log };
-    Options { log, ..keeping() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -71,12 +71,22 @@ fn options() -> Options {
     }
 }
 
+/// The same with segments that take what a test writes: no call comes upon a log that waits for its next one.
+fn with_room(options: Options) -> Options {
+    let log = wal::Options { segment_bytes: 2 << 20, first_segment_bytes: 2 << 20, ..options.log };
+    Options { log, ..options }
+}
+
 /// Longer than any test.
 const NEVER: Duration = Duration::from_hours(24);
 
 impl Life {
     fn begin(disk: &Simulated) -> Self {
         Self::begin_with(disk, Arc::new(disk.clone()), options())
+    }
+
+    fn begin_with_room(disk: &Simulated) -> Self {
+        Self::begin_with(disk, Arc::new(disk.clone()), with_room(options()))
     }
 
     /// A life that sees `disk` through `seen`.

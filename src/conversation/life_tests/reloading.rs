@@ -202,12 +202,6 @@ async fn with_a_long_series(options: Options) -> Life {
     life
 }
 
-/// Big enough for what the series needs.
-fn with_room(options: Options) -> Options {
-    let log = wal::Options { segment_bytes: 1 << 20, first_segment_bytes: 1 << 20, ..options.log };
-    Options { log, ..options }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_actor_that_dies_between_two_chunks_gives_the_checkpoint_up_and_is_left_out_of_the_next() {
     let life = with_a_long_series(with_room(options())).await;
