@@ -5,6 +5,7 @@
 //! resolved when [`Metrics`] is made, so that counting is an atomic addition or three and never a
 //! look-up, a lock or an allocation.
 
+mod exposition;
 mod figures;
 mod labels;
 
@@ -35,7 +36,9 @@ pub fn log_to_standard_error(level: LevelFilter) {
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level);
+        .with_max_level(level)
+        // What cannot be written is lost. To say so on the same standard error would be a panic of whoever logs.
+        .log_internal_errors(false);
     // Only a second subscriber in the same process can fail here, and then the first one stays.
     let _ = lines.try_init();
 }
@@ -326,7 +329,12 @@ impl Metrics {
         self.packs[by as usize].inc_by(bytes);
     }
 
-    /// Everything in the OpenMetrics text format, which Prometheus reads under either content type.
+    /// Everything in Prometheus' text format, version 0.0.4.
+    pub fn to_prometheus(&self) -> String {
+        exposition::prometheus(&self.to_text())
+    }
+
+    /// Everything in the OpenMetrics text format.
     pub fn to_text(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         text::encode(&mut text, &self.registry).expect("writing to a String does not fail");

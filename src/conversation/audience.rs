@@ -214,10 +214,7 @@ fn group_contents(state: &State, change: &GroupV1<'_>) -> Vec<Content> {
     let content = |(user, action)| match action {
         // In the place of the first of them.
         GroupAction::Create | GroupAction::Add | GroupAction::Kick if is_crowd => crowd.take(),
-        action => {
-            let returns = state.participants.of(&user).is_some();
-            Some(Content::Group { action, user, by: by.clone(), returns, newest_message_ns })
-        }
+        action => Some(Content::Group { action, user, by: by.clone(), newest_message_ns }),
     };
     group_actions(state, change).into_iter().filter_map(content).collect()
 }

@@ -119,14 +119,17 @@ impl Conversations {
         Ok(())
     }
 
-    /// The groups that `user` is in whose ids are behind `cursor` (empty: from the start), at most `count`. Those whose
-    /// data is damaged are left out.
+    /// The groups that `user` is in whose ids are behind `cursor` (empty: from the start), at most `count`. With one
+    /// among them whose data is damaged there is no answer: whatever is not in it, the user would seem to be out of.
     pub async fn groups(&self, user: &UserId, cursor: &str, count: u32) -> Result<GroupsPage, Rejection> {
         let behind = match cursor {
             "" => None,
             id => Some(GroupId::parse(id).map_err(|_| foreign_cursor())?),
         };
         let inbox = self.inbox(user).await?;
+        if inbox.has_unknown_group() {
+            return Err(Rejection::Quarantined);
+        }
         let (ids, more) =
             inbox.with_rows(|rows| first_behind(groups_in(rows.keys()), behind.as_ref(), count as usize));
         let cursor = ids.last().filter(|_| more).map_or_else(String::new, |id| id.as_str().to_owned());
@@ -140,8 +143,8 @@ impl Conversations {
         for answer in answers {
             match answer {
                 Ok(info) => groups.push(info),
-                // Damaged, or left a moment ago.
-                Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {}
+                // Left a moment ago.
+                Err(Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {}
                 Err(why) => return Err(why),
             }
         }

@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 use crate::tls::Socket;
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
-/// Prometheus reads the same text under its own name, which old scrapers ask for, and under this one.
+/// For whoever does not ask for the newer format.
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -163,11 +163,10 @@ impl Ops {
     fn metrics(&self, request: &Request<Incoming>) -> Answer {
         let accept = request.headers().get_all(hyper::header::ACCEPT);
         let mut accepted = accept.iter().filter_map(|value| value.to_str().ok());
-        let content_type = if accepted.any(|value| value.contains("application/openmetrics-text")) {
-            OPEN_METRICS_TEXT
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            Answer::text(StatusCode::OK, OPEN_METRICS_TEXT, self.metrics.to_text())
         } else {
-            METRICS_TEXT
-        };
-        Answer::text(StatusCode::OK, content_type, self.metrics.to_text())
+            Answer::text(StatusCode::OK, METRICS_TEXT, self.metrics.to_prometheus())
+        }
     }
 }

@@ -138,7 +138,6 @@ pub(super) fn decode_signal(encoding: BodyEncoding, body: &[u8]) -> Result<Signa
     if encoding == BodyEncoding::Json {
         let request: JsonSignalRequest<'_> = from_json(body)?;
         let data = request.data.map_or("null", RawValue::get);
-        check_data(data)?;
         check_json(data)?;
         // Outside of a text a line end is white space, and inside there is none.
         let data = data.replace(['\n', '\r'], " ");
@@ -146,12 +145,12 @@ pub(super) fn decode_signal(encoding: BodyEncoding, body: &[u8]) -> Result<Signa
     }
     let request: SignalRequest<'_> = decode(encoding, body)?;
     let data = request.data.text("data")?;
-    check_data(&data)?;
+    check_length(data.len())?;
     signal_of(request.target, request.target_type, request.kind, data_json(&data))
 }
 
-fn check_data(data: &str) -> Result<(), Rejection> {
-    if data.len() <= SIGNAL_DATA_BYTES_MAX {
+fn check_length(bytes: usize) -> Result<(), Rejection> {
+    if bytes <= SIGNAL_DATA_BYTES_MAX {
         return Ok(());
     }
     Err(check::invalid("data", format_args!("must be at most {SIGNAL_DATA_BYTES_MAX} bytes")))
@@ -162,6 +161,8 @@ fn check_data(data: &str) -> Result<(), Rejection> {
 fn check_json(data: &str) -> Result<(), Rejection> {
     let value: serde_json::Value = serde_json::from_str(data)
         .map_err(|why| check::invalid("data", format_args!("cannot be read by everybody: {why}")))?;
+    // Of a text counts what it says, as in a form, and not how it is written.
+    check_length(value.as_str().map_or(data.len(), str::len))?;
     if is_within(&value, SIGNAL_DATA_DEPTH_MAX) {
         return Ok(());
     }
@@ -315,7 +316,7 @@ mod tests {
         };
         assert_eq!(refused("", "1"), "kind must not be empty");
         assert_eq!(refused(&"k".repeat(65), "1"), "kind must be at most 64 bytes");
-        assert_eq!(refused("k", &format!("\"{}\"", "d".repeat(1023))), "data must be at most 1024 bytes");
+        assert_eq!(refused("k", &format!("\"{}\"", "d".repeat(1025))), "data must be at most 1024 bytes");
         for unreadable in [r#""\ud800""#, "1e400"] {
             assert!(refused("k", unreadable).starts_with("data "), "{unreadable}");
         }
@@ -328,7 +329,7 @@ mod tests {
         let deepest = format!(r#"{{"target":"b","target_type":"user","kind":"k","data":{}}}"#, nested(32));
         assert!(decode_signal(BodyEncoding::Json, deepest.as_bytes()).is_ok());
         let fits =
-            format!(r#"{{"target":"b","target_type":"user","kind":"k","data":"{}"}}"#, "d".repeat(1022));
+            format!(r#"{{"target":"b","target_type":"user","kind":"k","data":"{}"}}"#, "d".repeat(1024));
         assert!(decode_signal(BodyEncoding::Json, fits.as_bytes()).is_ok());
     }
 }

@@ -215,6 +215,13 @@ impl Inbox {
         !(inner.unknown.is_empty() && inner.asked.is_empty())
     }
 
+    /// The same for groups only.
+    pub fn has_unknown_group(&self) -> bool {
+        let inner = self.inner();
+        let mut keys = inner.unknown.iter().chain(inner.asked.keys());
+        keys.any(|key| matches!(&**key, ConversationKey::Group(_)))
+    }
+
     /// The turn to ask: from [`begin_asking`](Self::begin_asking) to [`settle`](Self::settle).
     pub async fn turn_to_ask(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.asking.lock().await

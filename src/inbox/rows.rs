@@ -233,14 +233,13 @@ impl Rows {
         }
     }
 
-    /// What the next events follow for a user who came back with this one: of what was meanwhile they got nothing. Who
-    /// comes in for the first time begins with the next.
+    /// What the next events follow for a user who came into a group with this one: of what was before they got nothing.
     pub(super) fn base_of(&self, event: &Event) -> Option<Arc<Event>> {
         let Event { messages, recalls, .. } = *event;
         let is_base = (messages, recalls) != (0, 0)
             && matches!(
                 &event.content,
-                Content::Group { action: GroupAction::Add, user, returns: true, .. } if *user == self.user
+                Content::Group { action: GroupAction::Add, user, .. } if *user == self.user
             );
         is_base.then(|| Arc::new(Event::new(event.key.clone(), messages, recalls, Content::Behind)))
     }

@@ -24,8 +24,7 @@ fn message(key: &Arc<ConversationKey>, msg_index: u32, sender: &str, timestamp_n
 }
 
 fn group_change(key: &Arc<ConversationKey>, messages: u32, action: GroupAction, who: &str) -> Arc<Event> {
-    let content =
-        Content::Group { action, user: user(who), by: user("boss"), returns: false, newest_message_ns: 5 };
+    let content = Content::Group { action, user: user(who), by: user("boss"), newest_message_ns: 5 };
     event(key, messages, 0, content)
 }
 

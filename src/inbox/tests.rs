@@ -26,7 +26,7 @@ fn message(key: &Arc<ConversationKey>, msg_index: u32) -> Vec<Arc<Event>> {
 
 fn kick(key: &Arc<ConversationKey>, messages: u32) -> Vec<Arc<Event>> {
     let (action, by) = (GroupAction::Kick, user("bob"));
-    let content = Content::Group { action, user: user("me"), by, returns: false, newest_message_ns: 1 };
+    let content = Content::Group { action, user: user("me"), by, newest_message_ns: 1 };
     vec![Arc::new(Event::new(key.clone(), messages, 0, content))]
 }
 

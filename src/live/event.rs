@@ -58,8 +58,6 @@ pub enum Content {
         user: UserId,
         /// Who did it.
         by: UserId,
-        /// Whether the user had been in before: a connection of theirs may have heard of what was then.
-        returns: bool,
         /// When the newest message of the group was sent; when there is none, the time of the change.
         newest_message_ns: u64,
     },

@@ -1,5 +1,7 @@
 //! What is counted is what the text says, and what counting costs.
 
+use std::collections::HashSet;
+
 use super::*;
 
 #[test]
@@ -7,6 +9,30 @@ fn verbs_are_listed_in_the_order_of_the_enum() {
     for (place, (verb, _)) in VERBS.iter().enumerate() {
         assert_eq!(*verb as usize, place);
     }
+}
+
+/// As a strict reader of the older format takes it: a sample whose family has no type is none of a family.
+#[test]
+fn every_sample_of_prometheus_own_format_belongs_to_a_family_whose_type_and_help_are_told() {
+    let metrics = Metrics::new(SyncMode::Always);
+    metrics.request(Verb::Send, SUCCESS, Duration::from_micros(300));
+    let text = metrics.to_prometheus();
+    let told = |what: &str| -> HashSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&format!("# {what} ")));
+        lines.map(|of| of.split_once(' ').expect("a name and more").0.to_owned()).collect()
+    };
+    let (helps, types) = (told("HELP"), told("TYPE"));
+    assert_eq!(helps, types);
+    let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    for sample in &samples {
+        let name = sample.split(['{', ' ']).next().expect("a name");
+        let ends = ["_bucket", "_sum", "_count"];
+        let family = ends.iter().find_map(|end| name.strip_suffix(end).filter(|name| types.contains(*name)));
+        assert!(types.contains(family.unwrap_or(name)), "{sample}");
+    }
+    assert!(samples.contains(&"chinwag_requests_total{verb=\"send\",code=\"0\"} 1"));
+    assert!(text.contains("\n# TYPE chinwag_requests_total counter\n") && !text.contains("# EOF"), "{text}");
+    assert_eq!(samples.len(), metrics.to_text().lines().filter(|line| !line.starts_with('#')).count());
 }
 
 #[test]

@@ -177,11 +177,12 @@ impl<'a> Findings<'a> {
         self.add(Finding { is_damage, what: why.to_string(), concerns: Vec::new() });
     }
 
-    fn torn_tail(&mut self, tail: &UncutTail) {
+    /// `was_acknowledged`: snapshots have more than the log, so its end is not what a crash leaves.
+    fn torn_tail(&mut self, tail: &UncutTail, was_acknowledged: bool) {
         self.torn_tail = true;
         let UncutTail { segment, offset, bytes } = tail;
-        let what =
-            format!("{} at byte {offset}: {bytes} bytes that were never acknowledged", segment.display());
+        let which = if was_acknowledged { "are no whole batch" } else { "were never acknowledged" };
+        let what = format!("{} at byte {offset}: {bytes} bytes that {which}", segment.display());
         self.tell("torn tail", &what, &[]);
     }
 
@@ -213,7 +214,8 @@ fn check_log(reader: &Reader, findings: &mut Findings<'_>) -> Result<Checked, Er
     })?;
     log.damage.iter().for_each(|why| findings.log(why));
     if let Some(tail) = &log.torn_tail {
-        findings.torn_tail(tail);
+        let was_acknowledged = log.covers(reader.newest_in_packs()).is_err();
+        findings.torn_tail(tail, was_acknowledged);
     }
     Ok(log)
 }

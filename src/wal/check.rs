@@ -95,11 +95,16 @@ impl Checked {
     /// Whether the log reaches back to the record behind `after`, and at least up to `after`.
     ///
     /// # Errors
-    /// [`Error::Missing`].
+    /// [`Error::Missing`] and [`Error::EndsEarly`].
     pub fn covers(&self, after: Lsn) -> Result<(), Error> {
         first_needed(&self.named, after)?;
-        let ends_early = self.last_lsn < after && self.damage.is_empty();
-        if ends_early { Err(Error::Missing { from: self.last_lsn.next(), to: after }) } else { Ok(()) }
+        if self.last_lsn >= after || !self.damage.is_empty() {
+            return Ok(());
+        }
+        Err(match self.segments.last() {
+            Some(last) => last.file.ends_early(last.end, self.last_lsn, after),
+            None => Error::Missing { from: self.last_lsn.next(), to: after },
+        })
     }
 }
 

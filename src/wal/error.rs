@@ -41,6 +41,21 @@ pub enum Error {
         /// The last of them.
         to: Lsn,
     },
+    /// The log ends before records that must be there: something behind its end was cut off or lost.
+    #[error(
+        "{path} ends the log at byte {offset} behind record {last}, but records up to {needed} were there",
+        path = segment.display()
+    )]
+    EndsEarly {
+        /// The last file.
+        segment: PathBuf,
+        /// Where its last whole batch ends, in bytes.
+        offset: u64,
+        /// The last record there is.
+        last: Lsn,
+        /// The last that was there.
+        needed: Lsn,
+    },
     /// The segment was written by another store.
     #[error("{path} belongs to another store", path = .0.display())]
     ForeignStore(PathBuf),

@@ -56,7 +56,7 @@ pub struct TornTail {
 /// lock of the data directory.
 ///
 /// # Errors
-/// [`Error::Corrupt`], [`Error::Missing`], [`Error::ForeignStore`] and [`Error::NewerFormat`] say that
+/// [`Error::Corrupt`], [`Error::Missing`], [`Error::EndsEarly`], [`Error::ForeignStore`] and [`Error::NewerFormat`] say that
 /// the log is not what this store wrote; then nothing was changed.
 pub fn replay(
     disk: &dyn Disk,
@@ -195,7 +195,7 @@ impl Walk<'_> {
         let (page, scanned) = self.read(file.as_ref(), segment)?;
         judge_last(segment, &scanned)?;
         if scanned.last_lsn < self.after {
-            return Err(Error::Missing { from: scanned.last_lsn.next(), to: self.after });
+            return Err(segment.ends_early(scanned.end, scanned.last_lsn, self.after));
         }
         Ok(Walked { file, page, scanned, records: self.records, bytes: self.bytes })
     }

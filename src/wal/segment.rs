@@ -116,6 +116,11 @@ impl SegmentFile {
     pub(super) fn corrupt(&self, offset: u64, lsn: Lsn, why: &'static str) -> Error {
         Error::Corrupt { segment: self.path.clone(), offset, lsn, why }
     }
+
+    /// The log ends here at `offset`, but somebody has records up to `needed`.
+    pub(super) fn ends_early(&self, offset: u64, last: Lsn, needed: Lsn) -> Error {
+        Error::EndsEarly { segment: self.path.clone(), offset, last, needed }
+    }
 }
 
 /// The segments of a directory, oldest first. Files that do not end in `.wal` are not ours.

@@ -22,6 +22,23 @@ fn the_ready_line_is_as_promised_and_alone_on_standard_output() {
     assert!(!finished.stderr.is_empty(), "logs go to standard error");
 }
 
+/// A full disk under the log file, or a reader of it that died.
+#[test]
+fn what_cannot_be_logged_stops_nothing() {
+    let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let data = directory.path().join("data");
+    let arrangement = Arrangement::flags(&["--log-level", "debug"]);
+    let serve = arrangement.command(&data);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", r#"exec "$0" "$@" 2>/dev/full"#]).arg(serve.get_program()).args(serve.get_args());
+    let process = Process::start(shell, &directory.path().join("stderr"));
+    let mut server = TestServer::of(process, directory, data, arrangement);
+    server.client("alice").with("bob").send("hello");
+    server.operator().call("/im.admin/snapshot", &serde_json::json!({})).ok();
+    assert_eq!(server.ops("GET", "/readyz").status, 200);
+    server.stop();
+}
+
 /// Cargo finds its configuration from the directory in which it is called, so a build may miss it without an error.
 #[test]
 fn the_allocator_was_built_with_the_settings_of_the_repository() {

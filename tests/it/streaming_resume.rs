@@ -145,6 +145,24 @@ fn a_newcomer_to_a_group_has_no_hole_where_they_may_not_read() {
 }
 
 #[test]
+fn who_comes_into_a_group_hears_where_it_stands_before_anything_further() {
+    let server = shared_server();
+    let (alice, bob) = server.strangers();
+    let group = fresh("group");
+    alice.create_group(&group, &[]);
+    alice.group(&group).send("not for bob");
+    alice.group(&group).recall(1);
+    let mut of_bob = bob.stream();
+    alice.group_call("add", &json!({"group_id": group, "user_ids": [bob.user]}));
+    alice.group(&group).send("two");
+    let events: Vec<_> = (0..3).map(|_| of_bob.event()).collect();
+    assert_eq!(events[0]["type"], "group", "{events:?}");
+    assert_eq!(events[1]["chats"], json!([cursor(&group, "group", 1, 1)]), "{events:?}");
+    assert_eq!(events[2]["content"]["msg_index"], 2, "{events:?}");
+    of_bob.assert_quiet();
+}
+
+#[test]
 fn who_comes_back_into_a_group_hears_where_it_stands_before_anything_further() {
     let server = shared_server();
     let (alice, bob) = server.strangers();

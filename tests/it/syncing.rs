@@ -112,7 +112,9 @@ fn signals_have_limits_and_reach_members_only() {
     alice.with(&bob.user).send("hi");
     let mut stream = bob.stream();
     let signal = |fields: Value| alice.with(&bob.user).call("signal", &fields);
-    signal(json!({"kind": "typing", "data": "x".repeat(1030)})).assert_error_naming(
+    signal(json!({"kind": "typing", "data": "x".repeat(1024)})).ok();
+    assert_eq!(stream.event_of("signal")["content"]["data"], "x".repeat(1024));
+    signal(json!({"kind": "typing", "data": "x".repeat(1025)})).assert_error_naming(
         400,
         10001,
         &["data", "1024"],

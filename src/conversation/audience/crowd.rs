@@ -60,7 +60,6 @@ fn events_for(user: &UserId, state: &State, change: &GroupV1<'_>, events: &[Arc<
             action: action_for(user, change, action),
             user: user.clone(),
             by: by.clone(),
-            returns: state.participants.of(user).is_some(),
             newest_message_ns: newest_message_ns(state, change),
         };
         own.push(Arc::new(Event::new(event.key.clone(), event.messages, event.recalls, content)));

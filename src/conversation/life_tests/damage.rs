@@ -153,6 +153,8 @@ async fn a_damaged_group_is_refused_and_not_free_to_be_created() {
     assert_eq!(life.conversations().group_info(&alice, &id).await, Err(Rejection::Quarantined));
     assert_eq!(life.conversations().leave_group(&alice, &id).await, Err(Rejection::Quarantined));
     assert_refused(&life, "alice", &group("g")).await;
+    let listed = life.conversations().groups(&user("alice"), "", 10).await;
+    assert_eq!(listed.err(), Some(Rejection::Quarantined), "a list without it would say that she is out");
     life.stop().await;
 }
 
@@ -220,7 +222,7 @@ async fn a_log_that_ends_before_what_the_packs_have_is_refused() {
     let disk = life.stop().await;
     assert_eq!(recover(&disk).unwrap().messages, 2);
     disk.put(&segment, &older);
-    assert!(matches!(recover(&disk), Err(recovery::Error::Log(wal::Error::Missing { .. }))));
+    assert!(matches!(recover(&disk), Err(recovery::Error::Log(wal::Error::EndsEarly { .. }))));
     // Chunks may hold more than their manifest covers.
     let manifest = manifest_on(&disk);
     let data = DataDir::inspect(Arc::new(disk.clone()), Path::new(ROOT)).unwrap();

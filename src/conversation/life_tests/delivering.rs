@@ -112,7 +112,7 @@ async fn the_newcomer_hears_of_coming_in_and_the_one_put_out_of_that_and_nothing
     life.send("ann", &group("g"), "while").await;
     conversations.kick_members(&caller("ann"), &group_id("g"), vec![user("ben")]).await.unwrap();
     life.send("ann", &group("g"), "behind").await;
-    assert_eq!(told(&life, &ben).await, ["Add ben by ann", "while", "Kick ben by ann"]);
+    assert_eq!(told(&life, &ben).await, ["Add ben by ann", "Behind", "while", "Kick ben by ann"]);
     life.stop().await;
 }
 
@@ -161,7 +161,7 @@ async fn of_a_crowd_each_hears_of_themselves_and_everybody_of_how_many() {
     conversations.add_members(&by, &g, strangers_and(1_100, &["dan"])).await.unwrap();
     assert_eq!(told(&life, &ann).await, ["Add 1101 by ann"]);
     assert_eq!(told(&life, &ben).await, [""; 0]);
-    assert_eq!(told(&life, &dan).await, ["Add dan by ann", "Add 1101 by ann"]);
+    assert_eq!(told(&life, &dan).await, ["Add dan by ann", "Add 1101 by ann", "Behind"]);
     let listed = async |id| conversations.list(&user(id), "", 10).await.unwrap();
     assert_eq!((listed("ben").await.chats.len(), listed("cat").await.total_unread), (0, 1));
     assert_eq!((listed("dan").await.chats.len(), listed("dan").await.total_unread), (1, 0));

@@ -36,8 +36,8 @@ const NULL: &[u8] = b"null";
 struct Envelope<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Cow<'a, str>,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
 }
@@ -98,7 +98,7 @@ fn read(text: &Bytes) -> Result<Call, Refused> {
     let envelope: Envelope<'_> = serde_json::from_slice(text)
         .map_err(|error| invalid(Id(None), format!("the frame is no valid call: {error}")))?;
     let id = id_of(envelope.id, text).map_err(|why| invalid(Id(None), why))?;
-    let verb = routes::verb_of_method(&envelope.method);
+    let verb = envelope.method.as_deref().map_or(Verb::Unknown, routes::verb_of_method);
     if verb == Verb::Unknown {
         return Err(invalid(id, "method names no verb".to_owned()));
     }
@@ -259,17 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_a_method_is_refused_under_its_id() {
+        for text in [r#"{"id":1}"#, r#"{"id":1,"method":null}"#] {
+            let refused = read_text(text).err().expect(text);
+            assert!(
+                refused.starts_with(r#"{"id":1,"error":{"code":10001,"msg":"method "#),
+                "{text}: {refused}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_call_is_told_so() {
-        for text in [
-            "",
-            "[]",
-            "7",
-            "{",
-            r#"{"id":1}"#,
-            r#"{"method":7}"#,
-            "[7,\"send\",{}]",
-            "{\"id\":1,\"method\":\"send\"}x",
-        ] {
+        for text in
+            ["", "[]", "7", "{", r#"{"method":7}"#, "[7,\"send\",{}]", "{\"id\":1,\"method\":\"send\"}x"]
+        {
             let refused = read_text(text).err().expect(text);
             assert!(refused.starts_with(r#"{"id":null,"error":{"code":10001,"msg":""#), "{text}: {refused}");
         }

@@ -246,13 +246,7 @@ mod tests {
             seen_by(
                 "alice",
                 group(),
-                Content::Group {
-                    action,
-                    user: user("bob"),
-                    by: user("alice"),
-                    returns: false,
-                    newest_message_ns: 1,
-                },
+                Content::Group { action, user: user("bob"), by: user("alice"), newest_message_ns: 1 },
             )
         };
         for (action, shown) in [
@@ -268,7 +262,6 @@ mod tests {
             action: GroupAction::Kick,
             user: user("bob"),
             by: user("alice"),
-            returns: false,
             newest_message_ns: 1,
         };
         assert_eq!(

@@ -48,7 +48,8 @@ fn a_whole_log_has_no_finding() {
     assert_eq!((checked.last_lsn, checked.records, checked.segments.len()), (Lsn(9), 9, 3));
     assert_eq!(places.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
     assert!(checked.covers(Lsn(0)).is_ok() && checked.covers(Lsn(9)).is_ok());
-    assert!(matches!(checked.covers(Lsn(12)), Err(Error::Missing { from: Lsn(10), to: Lsn(12) })));
+    let early = checked.covers(Lsn(12));
+    assert!(matches!(early, Err(Error::EndsEarly { last: Lsn(9), needed: Lsn(12), .. })), "{early:?}");
     let (empty, _) = look(&disk());
     assert!(empty.closed_cleanly && empty.covers(Lsn(0)).is_ok() && empty.covers(Lsn(1)).is_err());
 }
