@@ -82,7 +82,9 @@ pub(in crate::http) async fn run(pending: Pending) {
         tracing::error!("a connection that was upgraded is none of ours");
         return;
     };
-    let mut socket = Box::new(Socket::new(opened, parts.io.into_inner(), &parts.read_buf));
+    let mut wire = parts.io.into_inner();
+    wire.looks_no_more();
+    let mut socket = Box::new(Socket::new(opened, wire, &parts.read_buf));
     std::future::poll_fn(|cx| socket.poll(cx)).await;
 }
 
