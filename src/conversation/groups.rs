@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::actor::Request;
 use super::completion::Outcome;
-use super::reader::{ASKED_AT_A_TIME, foreign_cursor};
+use super::reader::{ASKED_AT_A_TIME, concerns_it_alone, foreign_cursor};
 use super::{CALL_BYTES, Conversations, as_user, unexpected};
 use crate::message::{
     Caller, ConversationKey, Duty, GroupId, GroupInfo, GroupsPage, MembersPage, Rejection, UserId,
@@ -140,8 +140,7 @@ impl Conversations {
         for answer in answers {
             match answer {
                 Ok(info) => groups.push(info),
-                // Damaged, or left a moment ago.
-                Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {}
+                Err(why) if concerns_it_alone(&why) => {}
                 Err(why) => return Err(why),
             }
         }

@@ -189,6 +189,9 @@ fn rejected(rejection: Rejection) -> Verdict {
         Rejection::Quarantined => unavailable(
             "the data of this conversation is damaged or could not be read: nothing was stored; the log has the cause",
         ),
+        Rejection::CannotRead => unavailable(
+            "the disk could not be read this time: nothing was stored, try again; the log has the cause",
+        ),
         Rejection::Broken(cause) => broken(&cause),
     }
 }
@@ -239,6 +242,7 @@ mod tests {
             (Rejection::ReadOnly, 503, 10011),
             (Rejection::LogFailed, 503, 10011),
             (Rejection::Quarantined, 503, 10011),
+            (Rejection::CannotRead, 503, 10011),
             (Rejection::Broken("an index is missing".to_owned()), 500, 10003),
         ] {
             let verdict = Failure::Rejected(rejection.clone()).verdict();
