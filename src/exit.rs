@@ -18,9 +18,8 @@ pub const DISK: u8 = 74;
 
 pub(crate) fn of_data_dir(why: &data_dir::Error) -> u8 {
     match why {
-        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } | data_dir::Error::Absent(_) => {
-            CANNOT_USE
-        }
+        data_dir::Error::InUse { .. } | data_dir::Error::NotWritable { .. } => CANNOT_USE,
+        data_dir::Error::Absent { .. } => USAGE,
         data_dir::Error::Damaged { .. } | data_dir::Error::TooNew { .. } => DAMAGED,
         data_dir::Error::Io { .. } => DISK,
         data_dir::Error::NoRandom(_) => OTHER,

@@ -420,6 +420,8 @@ pub enum Rejection {
     /// The conversation's data is damaged, or its actor died and it is not read from the disk again
     /// yet. Nothing was stored.
     Quarantined,
+    /// The disk could not be read, for a reason that may pass and says nothing of the data. Nothing was stored.
+    CannotRead,
     /// The conversation broke while handling the call; whether it was stored is unknown.
     Broken(String),
 }

@@ -2,6 +2,7 @@
 //!
 //! Rules of chat, formats and protocols are none of its business.
 
+mod descriptors;
 mod stats;
 
 use std::io::{ErrorKind, Write};
@@ -108,8 +109,9 @@ impl Error {
 }
 
 /// Runs a node until it is told to stop, and drains it.
-pub async fn run(config: config::Serve) -> Result<(), Error> {
+pub async fn run(mut config: config::Serve) -> Result<(), Error> {
     let began = Instant::now();
+    config.connections = descriptors::connections_max(config.connections);
     // Before anything else runs here.
     let reserve = if commit_in_place(config.workers) { Reserve::keep_one() } else { None };
     let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);

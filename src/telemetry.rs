@@ -7,6 +7,7 @@
 
 mod exposition;
 mod figures;
+mod groups;
 mod labels;
 
 use std::fmt;
@@ -24,9 +25,9 @@ use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
 
 pub use figures::{Answered, Spread};
-use labels::{
-    CODE_OTHER, CODES, KindLabel, ModeLabel, PackLabel, RequestLabels, ResultLabel, VERBS, VerbLabel,
-};
+use groups::Commits;
+pub use groups::{Conversations, LastCheckpoint, Scrub, Streams};
+use labels::{CODE_OTHER, CODES, ModeLabel, PackLabel, RequestLabels, ResultLabel, VERBS, VerbLabel};
 pub use labels::{PackMaker, SUCCESS, Verb};
 
 use crate::config::SyncMode;
@@ -64,8 +65,6 @@ const SECONDS_BOUNDS: &[u64] = &[
     10_000_000_000,
     30_000_000_000,
 ];
-const RECORDS_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
-const BYTES_BOUNDS: &[u64] = &[256, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24];
 
 /// A histogram without a lock: what prometheus-client's own does under a mutex costs every core the
 /// same cache line *and* the wait for whoever holds it.
@@ -149,42 +148,13 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Open connections to the public API.
     pub connections: Gauge,
-    /// Open WebSockets.
-    pub websockets: Gauge,
-    /// Open streams of server-sent events.
-    pub event_sources: Gauge,
-    /// Events given to streams.
-    pub stream_events: Counter,
-    /// Queues of slow streams that collapsed into "behind".
-    pub stream_behind: Counter,
-    /// WebSockets closed because the client took nothing any more, or said nothing.
-    pub stream_stalled: Counter,
-    /// Records in one commit of the log.
-    commit_records: Histogram,
-    /// Bytes in one commit of the log.
-    commit_bytes: Histogram,
-    /// One sync of the log.
-    sync_seconds: Histogram,
-    /// Conversations that exist.
-    pub conversations: Gauge,
-    /// Conversations that are in memory.
-    pub conversations_in_memory: Gauge,
-    /// What the conversations in memory take together, in bytes.
-    pub conversations_bytes: Gauge,
-    /// Conversations that are refused: damaged, or their actor died.
-    pub conversations_quarantined: Gauge,
-    /// Actors that died.
-    pub actors_died: Counter,
-    /// Conversations that came back after their actor had died.
-    pub conversations_reloaded: Counter,
-    /// Damages that the scrub found.
-    pub scrub_damaged: Counter,
-    /// Bytes that the scrub read.
-    pub scrub_bytes: Counter,
-    /// When the scrub had last read everything, Unix seconds; 0 for not since the start.
-    pub scrub_finished: Gauge,
-    /// Bytes of records written to the log, without zeros and markers.
-    log_bytes: Counter,
+    /// Live delivery.
+    pub streams: Streams,
+    commits: Commits,
+    /// What is in memory, and what is refused.
+    pub conversations: Conversations,
+    /// The reading of everything on the disk.
+    pub scrub: Scrub,
     /// Bytes of the packs that checkpoints and merges published.
     packs: [Counter; 2],
     /// Messages made durable since the start.
@@ -199,17 +169,6 @@ pub struct Metrics {
     pub last_checkpoint: LastCheckpoint,
 }
 
-/// The newest attempt at a checkpoint. One that found nothing new is none.
-#[derive(Debug, Default)]
-pub struct LastCheckpoint {
-    /// When one was last written, in Unix seconds; 0 for not since the start.
-    pub written_s: Gauge,
-    /// How long that took, in milliseconds.
-    pub took_ms: Gauge,
-    /// 1 if the newest attempt failed, and 0 if it did not.
-    pub is_failing: Gauge,
-}
-
 /// Everything that a request can have asked for.
 #[cfg(test)]
 pub(crate) fn verbs() -> impl Iterator<Item = Verb> {
@@ -221,69 +180,22 @@ impl Metrics {
     pub fn new(sync: SyncMode) -> Self {
         let mut registry = Registry::with_prefix("chinwag");
         let (requests, request_seconds) = register_requests(&mut registry);
-        let checkpoints = Family::<ResultLabel, Counter>::default();
-        registry.register("checkpoints", "Checkpoints by result", checkpoints.clone());
-        let checkpoints = |result| checkpoints.get_or_create(&ResultLabel { result }).clone();
+        let [checkpoints_ok, checkpoints_failed] = register_checkpoints(&mut registry);
         register_sync_mode(&mut registry, sync);
-        let streams = Family::<KindLabel, Gauge>::default();
-        registry.register("streams", "Open streams by kind", streams.clone());
-        let streams = |kind| streams.get_or_create(&KindLabel { kind }).clone();
         Self {
             requests,
             request_seconds,
             in_flight: gauge(&mut registry, "in_flight", "Requests being answered"),
             connections: gauge(&mut registry, "connections", "Open connections to the public API"),
-            websockets: streams("websocket"),
-            event_sources: streams("sse"),
-            stream_events: counter(&mut registry, "stream_events", "Events given to streams"),
-            stream_behind: counter(
-                &mut registry,
-                "stream_behind",
-                "Queues of slow streams that were dropped",
-            ),
-            stream_stalled: counter(
-                &mut registry,
-                "stream_stalled",
-                "WebSockets closed because the client took nothing any more, or said nothing",
-            ),
-            commit_records: histogram(&mut registry, "commit_records", "Records in a commit", RECORDS_BOUNDS),
-            commit_bytes: histogram(&mut registry, "commit_bytes", "Bytes in a commit", BYTES_BOUNDS),
-            sync_seconds: seconds(&mut registry, "sync_seconds", "Time one sync of the log takes"),
-            conversations: gauge(&mut registry, "conversations", "Conversations that exist"),
-            conversations_in_memory: gauge(
-                &mut registry,
-                "conversations_in_memory",
-                "Conversations that are in memory",
-            ),
-            conversations_bytes: gauge(
-                &mut registry,
-                "conversations_bytes",
-                "What the conversations in memory take together, which --memory-limit bounds",
-            ),
-            conversations_quarantined: gauge(
-                &mut registry,
-                "conversations_quarantined",
-                "Conversations that are refused: damaged, or their actor died",
-            ),
-            actors_died: counter(&mut registry, "actors_died", "Conversation actors that died"),
-            conversations_reloaded: counter(
-                &mut registry,
-                "conversations_reloaded",
-                "Conversations that came back after their actor had died",
-            ),
-            scrub_damaged: counter(&mut registry, "scrub_damaged", "Damages that the scrub found"),
-            scrub_bytes: counter(&mut registry, "scrub_bytes", "Bytes that the scrub read"),
-            scrub_finished: gauge(
-                &mut registry,
-                "scrub_finished_timestamp_seconds",
-                "When the scrub had last read everything; 0 for not since the start",
-            ),
-            log_bytes: counter(&mut registry, "log_bytes", "Bytes of records written to the log"),
+            streams: Streams::register(&mut registry),
+            commits: Commits::register(&mut registry),
+            conversations: Conversations::register(&mut registry),
+            scrub: Scrub::register(&mut registry),
             packs: register_pack_bytes(&mut registry),
             messages: counter(&mut registry, "messages", "Messages made durable since the start"),
             torn_tails: counter(&mut registry, "torn_tails", "Torn tails cut by recovery"),
-            checkpoints_ok: checkpoints("ok"),
-            checkpoints_failed: checkpoints("failed"),
+            checkpoints_ok,
+            checkpoints_failed,
             last_checkpoint: LastCheckpoint::register(&mut registry),
             registry,
         }
@@ -298,11 +210,11 @@ impl Metrics {
 
     /// Counts a commit of the log. `sync` is the time its sync took, where there was one.
     pub fn observe_commit(&self, records: usize, bytes: usize, sync: Option<Duration>) {
-        self.commit_records.observe(records as u64);
-        self.commit_bytes.observe(bytes as u64);
-        self.log_bytes.inc_by(bytes as u64);
+        self.commits.records.observe(records as u64);
+        self.commits.bytes.observe(bytes as u64);
+        self.commits.log_bytes.inc_by(bytes as u64);
         if let Some(sync) = sync {
-            self.sync_seconds.observe_duration(sync);
+            self.commits.sync_seconds.observe_duration(sync);
         }
     }
 
@@ -342,20 +254,6 @@ impl Metrics {
     }
 }
 
-impl LastCheckpoint {
-    fn register(registry: &mut Registry) -> Self {
-        let mut register = |name: &str, help: &str| gauge(registry, name, help);
-        Self {
-            written_s: register(
-                "checkpoint_written_timestamp_seconds",
-                "When a checkpoint was last written; 0 for not since the start",
-            ),
-            took_ms: register("checkpoint_milliseconds", "How long the last written checkpoint took"),
-            is_failing: register("checkpoint_failing", "Whether the newest attempt at a checkpoint failed"),
-        }
-    }
-}
-
 fn register_requests(registry: &mut Registry) -> (Vec<Vec<Counter>>, Vec<Histogram>) {
     let requests = Family::<RequestLabels, Counter>::default();
     let seconds =
@@ -370,6 +268,13 @@ fn register_requests(registry: &mut Registry) -> (Vec<Vec<Counter>>, Vec<Histogr
     let histograms =
         VERBS.iter().map(|(_, verb)| seconds.get_or_create(&VerbLabel { verb }).clone()).collect();
     (counters, histograms)
+}
+
+/// Checkpoints that were written, and that failed and will be tried again.
+fn register_checkpoints(registry: &mut Registry) -> [Counter; 2] {
+    let checkpoints = Family::<ResultLabel, Counter>::default();
+    registry.register("checkpoints", "Checkpoints by result", checkpoints.clone());
+    ["ok", "failed"].map(|result| checkpoints.get_or_create(&ResultLabel { result }).clone())
 }
 
 fn register_pack_bytes(registry: &mut Registry) -> [Counter; 2] {
@@ -395,18 +300,6 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
-}
-
-fn histogram(registry: &mut Registry, name: &str, help: &str, bounds: &'static [u64]) -> Histogram {
-    let histogram = Histogram::new(bounds, 1.0);
-    registry.register(name, help, histogram.clone());
-    histogram
-}
-
-fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
-    let histogram = Histogram::of_seconds();
-    registry.register(name, help, histogram.clone());
-    histogram
 }
 
 #[cfg(test)]

@@ -56,11 +56,23 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         why: String,
     },
+    /// A setting names such a file.
+    #[error("--{flag} {why}")]
+    Setting {
+        /// Which setting.
+        flag: &'static str,
+        /// What is wrong with its file.
+        why: Box<Error>,
+    },
 }
 
 impl Error {
     fn unusable(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::Unusable { path: path.into(), why: why.into() }
+    }
+
+    fn of_setting(flag: &'static str) -> impl Fn(Self) -> Self {
+        move |why| Self::Setting { flag, why: Box::new(why) }
     }
 }
 

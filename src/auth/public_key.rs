@@ -36,11 +36,11 @@ pub(super) fn load(settings: &PublicKeys) -> Result<Vec<Key>, Error> {
     };
     let mut keys = Vec::new();
     for path in &settings.pem_files {
-        let (algorithm, decoding) = from_pem(&read(path)?).map_err(|why| Error::unusable(path, why))?;
+        let (algorithm, decoding) = read(path, from_pem).map_err(Error::of_setting("verify-key"))?;
         keys.push(make((algorithm, None, decoding)));
     }
     if let Some(path) = &settings.jwks_file {
-        let found = from_jwks(&read(path)?).map_err(|why| Error::unusable(path, why))?;
+        let found = read(path, from_jwks).map_err(Error::of_setting("jwks"))?;
         keys.extend(found.into_iter().map(make));
     }
     match settings.jwks_file.as_ref().or(settings.pem_files.last()) {
@@ -51,14 +51,15 @@ pub(super) fn load(settings: &PublicKeys) -> Result<Vec<Key>, Error> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// What `parse` finds in a file.
+fn read<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, Error> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::unusable(path, format!("is larger than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(bytes)
+    parse(&bytes).map_err(|why| Error::unusable(path, why))
 }
 
 /// The one public key of a PEM file, with the algorithm that its type stands for.

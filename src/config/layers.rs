@@ -142,7 +142,7 @@ fn read_file(file: &str, asked_for: bool) -> Result<Option<String>, Error> {
     let mut text = String::new();
     opened
         .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| Error::new(file, format!("cannot be read: {error}")))?;
+        .map_err(|error| Error::new(file, format!("cannot be read (--config): {error}")))?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::new(file, format!("is larger than {FILE_BYTES_MAX} bytes")));
     }

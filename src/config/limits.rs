@@ -61,6 +61,8 @@ pub const CURSOR_BYTES_MAX: usize = 256;
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest request line and headers together, in bytes: four tokens of the largest size.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of a request over HTTP/1.1: as many as hyper has room for without an allocation for each request.
+pub const HEADERS_MAX: usize = 100;
 /// Most bytes a connection buffers in each direction before it stops reading, or waits for the
 /// client to read: with 10,000 connections 320 MiB at the very worst.
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 32 * 1024;

@@ -15,6 +15,7 @@ use super::people::is_block;
 use super::record::{Record, encode_key, extend_hash, key_bytes_of};
 use super::resident::Resident;
 use super::state::{Inconsistent, State};
+use crate::disk::tells_of_loss;
 use crate::message::ConversationKey;
 use crate::snapshot::{self, Chunk, ChunkMeta, IndexEntry, PackReader, StoreId, key_hash};
 
@@ -60,6 +61,11 @@ impl Error {
     /// Whether the data is bad, as opposed to: could not be read this time.
     pub(crate) fn is_damage(&self) -> bool {
         !matches!(self, Self::Snapshot(snapshot::Error::Io { .. }))
+    }
+
+    /// Whether it says nothing of the data, so that the next try may do.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Snapshot(snapshot::Error::Io { source, .. }) if !tells_of_loss(source))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::inbox::{Inbox, Inboxes};
 use crate::live::{Content, Event, GroupAction};
 use crate::message::{ConversationKey, Duty, OwnedMessage, UserId};
 
+mod apart;
 mod crowd;
 
 /// Who is looking at one conversation.
@@ -99,9 +100,7 @@ impl Audience {
         }
         let news = News { listeners, events: events_of(state, record), apart: Vec::new() };
         Some(Box::new(match record {
-            Record::Group(change) if crowd::action_of(change).is_some() => {
-                crowd::tell_apart(state, change, news)
-            }
+            Record::Group(change) if apart::is_needed(change) => apart::tell(state, change, news),
             _ => news,
         }))
     }

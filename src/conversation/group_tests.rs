@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::state::tests::{accept, draft, everything, pull, pull_all, recall, send, user};
 use super::*;
+use crate::conversation::participants::{LOOKED_THROUGH, Membership};
 use crate::message::{Direction, Page};
 
 fn caller(id: &str) -> Caller {
@@ -208,6 +209,55 @@ fn who_inherits_the_group_is_known_before_it_happens() {
             assert!(heir_comes_true(&mut state, decision), "seed {seed} step {step}: {:?}", duties(&state));
         }
     }
+}
+
+/// Duties, mutes and who reads from where, as far as they outlast a change.
+fn facts_of(state: &State) -> (Vec<Option<Membership>>, Option<Mutes>, Option<u32>) {
+    let rows = state.participants.rows().iter().map(|row| row.membership).collect();
+    let group = state.group.as_ref();
+    (rows, group.map(|group| group.mutes.clone()), group.map(|group| group.members_count))
+}
+
+#[test]
+fn who_goes_out_with_others_leaves_the_same_group_as_one_by_one() {
+    const IDS: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "fred", "gina", "hugo"];
+    let app = admin("app");
+    for seed in 0..300 {
+        let (mut state, mut random) = (group(), StdRng::seed_from_u64(seed));
+        change_add(&mut state, &app, &IDS).expect("an admin token");
+        for id in IDS {
+            match random.random_range(0..4) {
+                0 => drop(give(&mut state, &app, id, Duty::Admin)),
+                1 => drop(silence(&mut state, &app, id, 100, S)),
+                _ => {}
+            }
+        }
+        let (mut one_by_one, mut out) = (state.clone(), IDS);
+        (0..IDS.len()).for_each(|place| out.swap(place, random.random_range(0..IDS.len())));
+        let out = &out[..random.random_range(1..=out.len())];
+        change_kick(&mut state, &app, out).expect("an admin token");
+        for id in out {
+            change_kick(&mut one_by_one, &app, &[id]).expect("an admin token");
+        }
+        assert_eq!(facts_of(&state), facts_of(&one_by_one), "seed {seed}: {out:?}");
+    }
+}
+
+#[test]
+fn a_whole_group_of_owners_one_behind_the_other_is_looked_through_once() {
+    let (mut state, app) = (group(), admin("app"));
+    let crowd: Vec<String> = (0..GROUP_MEMBERS_MAX - 2).map(|number| format!("u{number}")).collect();
+    let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
+    change_add(&mut state, &app, &crowd).expect("room for all");
+    // In the order in which each inherits the group from the one before; the last one stays.
+    let mut out = vec!["alice", "bob"];
+    out.extend(&crowd[..crowd.len() - 1]);
+    LOOKED_THROUGH.set(0);
+    change_kick(&mut state, &app, &out).expect("an admin token");
+    let looks = LOOKED_THROUGH.get();
+    let last = *crowd.last().expect("a crowd");
+    assert_eq!(duties(&state), [(last.to_owned(), Duty::Owner)]);
+    assert!((1..5).contains(&looks), "all members were looked through {looks} times");
 }
 
 #[test]

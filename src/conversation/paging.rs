@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::actor::{Request, Unread};
 use super::archive::Archive;
@@ -44,6 +44,10 @@ impl Paging {
         let (archive, of, Missing(span)) = (self.archive.clone(), key.clone(), missing);
         match tokio::task::spawn_blocking(move || archive.read_old(&of, &span)).await {
             Ok(Ok(old)) => Ok(old),
+            Ok(Err(why)) if why.is_passing() => {
+                warn!(conversation = %key, %why, "an old part of it cannot be read now; refusing the call");
+                Err(Rejection::CannotRead)
+            }
             Ok(Err(why)) => {
                 error!(conversation = %key, %why, "an old part of it cannot be read from disk; refusing the call");
                 Err(Rejection::Quarantined)

@@ -39,6 +39,12 @@ pub(crate) struct Participants {
 /// Up to so many rows are scanned; direct conversations never need an index.
 const SCAN_ROWS_MAX: usize = 8;
 
+#[cfg(test)]
+thread_local! {
+    /// How often members were looked through on this thread: what a change costs that is about many of them.
+    pub(crate) static LOOKED_THROUGH: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Participants {
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
@@ -110,6 +116,8 @@ impl Participants {
 
     /// Everybody who is in, with their number.
     pub(crate) fn members(&self) -> impl Iterator<Item = (u32, &Participant, &Membership)> {
+        #[cfg(test)]
+        LOOKED_THROUGH.set(LOOKED_THROUGH.get() + 1);
         self.rows.iter().zip(0u32..).filter_map(|(row, number)| Some((number, row, row.membership.as_ref()?)))
     }
 }

@@ -52,10 +52,10 @@ pub(crate) async fn run(
         ticks.tick().await;
         let bytes = sweep(&options, &directory, admission.now_s(), &mut checkpoints);
         close_inboxes(&options, &directory, &inboxes, admission.now_s());
-        metrics.conversations.set(directory.count() as i64);
-        metrics.conversations_in_memory.set(directory.resident() as i64);
-        metrics.conversations_bytes.set(bytes as i64);
-        metrics.conversations_quarantined.set(directory.refused() as i64);
+        metrics.conversations.count.set(directory.count() as i64);
+        metrics.conversations.in_memory.set(directory.resident() as i64);
+        metrics.conversations.bytes.set(bytes as i64);
+        metrics.conversations.quarantined.set(directory.refused() as i64);
     }
 }
 

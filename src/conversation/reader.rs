@@ -89,10 +89,8 @@ impl Conversations {
     ) -> Result<Option<Last>, Rejection> {
         let page = match self.pull(&inbox.user, at, newest(standing.messages)).await {
             Ok(page) => page,
-            // Damaged, or left a moment ago: the others can be listed all the same.
-            Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {
-                return Ok(None);
-            }
+            // The others can be listed all the same.
+            Err(why) if concerns_it_alone(&why) => return Ok(None),
             Err(why) => return Err(why),
         };
         let last = page.messages().next().map(|message| last_of(&message));
@@ -151,9 +149,7 @@ impl Conversations {
         };
         let page = match self.pull(caller, &chat.at, pull).await {
             Ok(page) => page,
-            Err(Rejection::Quarantined | Rejection::Forbidden(_) | Rejection::NoSuchGroup) => {
-                return Ok(None);
-            }
+            Err(why) if concerns_it_alone(&why) => return Ok(None),
             Err(why) => return Err(why),
         };
         let last_message = page.messages().last().map_or(u32::MAX, |message| message.msg_index);
@@ -471,6 +467,12 @@ fn last_of(message: &MessageView<'_>) -> Last {
         extra: message.extra.into(),
     };
     Last { message: Arc::new(owned), recall_index: message.recall_index }
+}
+
+/// Whether only this conversation cannot be shown: it is damaged or cannot be read, or its user left it a moment ago.
+fn concerns_it_alone(why: &Rejection) -> bool {
+    use Rejection::{CannotRead, Forbidden, NoSuchGroup, Quarantined};
+    matches!(why, Quarantined | CannotRead | Forbidden(_) | NoSuchGroup)
 }
 
 pub(super) fn foreign_cursor() -> Rejection {

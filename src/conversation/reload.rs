@@ -88,7 +88,7 @@ pub(crate) async fn run(options: Options, mut dead: Dead, reloading: Reloading) 
     loop {
         tokio::select! {
             Some(running) = dead.recv() => {
-                reloading.metrics.actors_died.inc();
+                reloading.metrics.conversations.actors_died.inc();
                 let key = &running.head.key;
                 match failures.delay_after_another(key, Instant::now()) {
                     Some(delay) => {
@@ -133,7 +133,7 @@ async fn bring_back_after(delay: Duration, dead: Running, turn: Arc<Semaphore>, 
     match reloading.bring_back(&dead).await {
         Ok(()) => {
             reloading.directory.release(&dead.head);
-            reloading.metrics.conversations_reloaded.inc();
+            reloading.metrics.conversations.reloaded.inc();
             info!(conversation = %dead.head.key, "can be read from the disk again");
         }
         Err(why) => {

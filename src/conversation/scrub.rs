@@ -159,7 +159,7 @@ impl Life {
         }
         self.forget_what_is_gone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.scrubber.metrics.scrub_finished.set(now.as_secs() as i64);
+        self.scrubber.metrics.scrub.finished.set(now.as_secs() as i64);
         let (bytes, seconds) = (pace.bytes, pace.began.elapsed().as_secs());
         info!(bytes, seconds, found = self.reported.len().saturating_sub(before), "scrubbed");
         Ok(())
@@ -236,7 +236,7 @@ impl Life {
     fn report(&mut self, finding: Finding, tell: impl FnOnce()) {
         if self.reported.len() < REPORTED_MAX && self.reported.insert(finding) {
             tell();
-            self.scrubber.metrics.scrub_damaged.inc();
+            self.scrubber.metrics.scrub.damaged.inc();
         }
     }
 
@@ -294,7 +294,7 @@ impl Pace {
     /// Counts what was read, and waits until it is time for more.
     fn read(&mut self, bytes: u64) -> Result<(), Stopped> {
         self.bytes += bytes;
-        self.metrics.scrub_bytes.inc_by(bytes);
+        self.metrics.scrub.bytes.inc_by(bytes);
         let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
         let early = due.saturating_sub(self.began.elapsed());
         self.bell.pause(if early > PAUSE_MIN { early } else { Duration::ZERO })

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::{Error, io_error};
+use super::{Error, absent, io_error};
 use crate::disk::{self, Disk};
 
 const LOCK_FILE: &str = "LOCK";
@@ -55,6 +55,9 @@ impl Lock {
         let path = root.join(LOCK_FILE);
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(absent(root, "is not a directory"));
+            }
             file => file.map_err(io_error("open", &path))?,
         };
         wait_for(root, &mut file, File::try_lock_shared)?;

@@ -70,8 +70,13 @@ pub enum Error {
         found: u32,
     },
     /// There is no store here.
-    #[error("{} holds no store", .0.display())]
-    Absent(PathBuf),
+    #[error("{} {why}: name a data directory", root.display())]
+    Absent {
+        /// What was taken for a data directory.
+        root: PathBuf,
+        /// What it is instead.
+        why: &'static str,
+    },
     /// The disk failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -89,6 +94,10 @@ pub enum Error {
 
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}
+
+fn absent(root: &Path, why: &'static str) -> Error {
+    Error::Absent { root: root.to_path_buf(), why }
 }
 
 /// Names action and path of a failed operation, and tells a lack of permission or room from a failing disk.
@@ -141,8 +150,11 @@ impl DataDir {
     pub fn inspect(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, Error> {
         let found = Found::look(&*disk, root)?;
         found.judge(root)?;
-        let format = found.format.ok_or_else(|| Error::Absent(root.to_path_buf()))?;
-        Ok(Self { disk, root: root.to_path_buf(), format })
+        if let Some(format) = found.format {
+            return Ok(Self { disk, root: root.to_path_buf(), format });
+        }
+        let is_there = disk.exists(root).map_err(io_error("look for", root))?;
+        Err(absent(root, if is_there { "holds no store" } else { "is not there" }))
     }
 
     /// Records that the log's first segment is durable. From then on a directory without any segment is damaged.

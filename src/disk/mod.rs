@@ -8,14 +8,31 @@
 //! only then may anything depend on the new name or the old one be removed.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
+
+use rustix::io::Errno;
 
 mod real;
 mod simulated;
 
 pub use real::Real;
 pub use simulated::{Operation, Simulated};
+
+/// Whether what could not be read is lost, as far as anybody can tell. Else something was short for a moment, such as memory
+/// or descriptors, or not allowed: that says nothing of the data, and the next try may do.
+pub fn tells_of_loss(error: &io::Error) -> bool {
+    // These have no kind of their own.
+    const OF_DATA: &[Errno] = &[
+        Errno::IO,
+        Errno::BADMSG,
+        #[cfg(target_os = "linux")]
+        Errno::UCLEAN,
+    ];
+    let is_of_data = |code| OF_DATA.contains(&Errno::from_raw_os_error(code));
+    error.raw_os_error().is_some_and(is_of_data)
+        || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
+}
 
 /// Names in a file system: the real one, or a simulated one.
 pub trait Disk: Send + Sync {
@@ -85,4 +102,21 @@ pub trait File: Send + Sync {
     /// Makes later reads come from the disk and not from memory. After a failed sync the memory of the
     /// operating system holds what the disk never got, and a new process would read it back.
     fn drop_cache(&self) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_short_for_a_moment_is_no_loss() {
+        let of = |errno: Errno| tells_of_loss(&io::Error::from(errno));
+        for errno in [Errno::IO, Errno::BADMSG, Errno::NOENT] {
+            assert!(of(errno), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN, Errno::ACCESS] {
+            assert!(!of(errno), "{errno}");
+        }
+        assert!(tells_of_loss(&ErrorKind::UnexpectedEof.into()), "a file that was cut");
+    }
 }

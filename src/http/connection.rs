@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,6 +20,7 @@ use super::drain::Drain;
 use super::exchange::Connection;
 use super::http2;
 use super::opening::{self, Speaks};
+use super::refusal;
 use super::response::Body;
 use super::tls::Tls;
 use super::wire::Wire;
@@ -119,7 +120,8 @@ impl Protocol {
     }
 
     /// Answers the requests of an HTTP/2 connection until it is closed.
-    pub(super) async fn run_http2(&self, wire: Wire, connection: Arc<Connection>) {
+    pub(super) async fn run_http2(&self, mut wire: Wire, connection: Arc<Connection>) {
+        wire.looks_no_more();
         self.http2.run(wire, connection, &self.drain).await;
     }
 
@@ -129,10 +131,11 @@ impl Protocol {
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     {
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), service).with_upgrades());
+        let mut connection = self.http.serve_connection(TokioIo::new(wire), service).with_upgrades();
         let mut drain_begins = pin!(self.drain.begins());
         let (mut is_waiting, mut is_told) = (false, false);
-        let closed = poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
+            let mut connection = Pin::new(&mut connection);
             // Waited for once, so that the drain wakes this task; asking again would take a lock that
             // all connections share, on each of their requests.
             let begun =
@@ -142,11 +145,36 @@ impl Protocol {
                 is_told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(cx)
+            connection.poll(cx)
         });
-        if let Err(error) = closed.await {
+        let ended = ended.await;
+        if let Err(error) = &ended {
             // Clients go away and send nonsense; that is not an operator's concern.
             tracing::debug!(%error, "a connection ended badly");
         }
+        let wire = connection.into_parts().map(|parts| parts.io.into_inner());
+        if let Some(mut wire) = wire
+            && let Some(head) = wire.take_withheld()
+        {
+            Box::pin(say_last(wire, head, ended)).await;
+        }
+    }
+}
+
+/// Writes what was held back of a connection's end, and closes it: with words where hyper refused a head, and else as it is.
+async fn say_last(mut wire: Wire, head: Vec<u8>, ended: hyper::Result<()>) {
+    let answer = match &ended {
+        Err(why) if why.is_parse() => {
+            wire.leaves_unread();
+            refusal::with_words(&head, why)
+        }
+        _ => head,
+    };
+    let said = async {
+        wire.write_all(&answer).await?;
+        wire.shutdown().await
+    };
+    if let Err(error) = said.await {
+        tracing::debug!(%error, "a client was not told why its request was refused");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hyper::StatusCode;
 
 use crate::auth;
-use crate::config::limits::FEEDS_MAX;
+use crate::config::limits::{FEEDS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::message::Rejection;
 
 /// When to try again after a 503, in milliseconds: the least that a `Retry-After` can say.
@@ -36,6 +36,10 @@ pub(super) enum Failure {
     WrongMethod { allow: &'static str },
     /// The request cannot be trusted to mean what it says.
     Ambiguous(&'static str),
+    /// A head over HTTP/1.1 that is longer, or has more headers, than is read.
+    HeadTooLarge,
+    /// What should be a head is none; carries the parser's words.
+    HeadBroken(String),
     /// Neither JSON, protobuf nor a form.
     UnknownEncoding,
     /// More than `--body-limit`.
@@ -105,6 +109,15 @@ impl Failure {
                 invalid(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow} only"))
             }
             Self::Ambiguous(why) => invalid(StatusCode::BAD_REQUEST, why.to_owned()),
+            Self::HeadTooLarge => invalid(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                format!(
+                    "the head of a request must be at most {HEADER_BYTES_MAX} bytes with {HEADERS_MAX} headers"
+                ),
+            ),
+            Self::HeadBroken(why) => {
+                invalid(StatusCode::BAD_REQUEST, format!("the head of the request cannot be read: {why}"))
+            }
             Self::UnknownEncoding => invalid(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Content-Type must be application/json, application/x-protobuf or \
@@ -176,6 +189,9 @@ fn rejected(rejection: Rejection) -> Verdict {
         Rejection::Quarantined => unavailable(
             "the data of this conversation is damaged or could not be read: nothing was stored; the log has the cause",
         ),
+        Rejection::CannotRead => unavailable(
+            "the disk could not be read this time: nothing was stored, try again; the log has the cause",
+        ),
         Rejection::Broken(cause) => broken(&cause),
     }
 }
@@ -226,6 +242,7 @@ mod tests {
             (Rejection::ReadOnly, 503, 10011),
             (Rejection::LogFailed, 503, 10011),
             (Rejection::Quarantined, 503, 10011),
+            (Rejection::CannotRead, 503, 10011),
             (Rejection::Broken("an index is missing".to_owned()), 500, 10003),
         ] {
             let verdict = Failure::Rejected(rejection.clone()).verdict();

@@ -36,6 +36,7 @@ pub mod ops;
 mod pieces;
 mod proto;
 mod rate;
+mod refusal;
 mod relation;
 mod reply;
 mod request;

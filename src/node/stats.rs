@@ -66,7 +66,7 @@ impl Source {
             snapshot: snapshot(&census, metrics),
             memory: stats::Memory {
                 resident_bytes: resident_bytes(),
-                conversations_bytes: metrics.conversations_bytes.get(),
+                conversations_bytes: metrics.conversations.bytes.get(),
                 conversations_max_bytes: facts.memory_bytes_max,
             },
             disk: stats::Disk { free_bytes: free_bytes(&facts.root) },
@@ -79,8 +79,8 @@ fn conversations(census: &Census, metrics: &Metrics) -> stats::Conversations {
         known: census.conversations,
         in_memory: census.in_memory,
         quarantined: census.quarantined,
-        actors_died: metrics.actors_died.get(),
-        reloaded: metrics.conversations_reloaded.get(),
+        actors_died: metrics.conversations.actors_died.get(),
+        reloaded: metrics.conversations.reloaded.get(),
     }
 }
 
@@ -101,11 +101,11 @@ fn requests(census: &Census, metrics: &Metrics) -> stats::Requests {
 
 fn streams(metrics: &Metrics) -> stats::Streams {
     stats::Streams {
-        websocket: metrics.websockets.get(),
-        sse: metrics.event_sources.get(),
-        events: metrics.stream_events.get(),
-        behind: metrics.stream_behind.get(),
-        stalled: metrics.stream_stalled.get(),
+        websocket: metrics.streams.websockets.get(),
+        sse: metrics.streams.event_sources.get(),
+        events: metrics.streams.events.get(),
+        behind: metrics.streams.behind.get(),
+        stalled: metrics.streams.stalled.get(),
     }
 }
 
@@ -121,8 +121,8 @@ fn snapshot(census: &Census, metrics: &Metrics) -> stats::Snapshot {
         is_failing: last.is_failing.get() != 0,
         last_checkpoint_s: known(last.written_s.get(), written > 0),
         last_checkpoint_ms: known(last.took_ms.get(), written > 0),
-        scrub_damaged: metrics.scrub_damaged.get(),
-        scrub_finished_s: known(metrics.scrub_finished.get(), metrics.scrub_finished.get() != 0),
+        scrub_damaged: metrics.scrub.damaged.get(),
+        scrub_finished_s: known(metrics.scrub.finished.get(), metrics.scrub.finished.get() != 0),
     }
 }
 

@@ -88,17 +88,17 @@ impl Metrics {
 
     /// How long the syncs of the log took, in nanoseconds.
     pub fn syncs_ns(&self) -> Spread {
-        self.sync_seconds.spread()
+        self.commits.sync_seconds.spread()
     }
 
     /// How many records the commits of the log had.
     pub fn commits(&self) -> Spread {
-        self.commit_records.spread()
+        self.commits.records.spread()
     }
 
     /// Bytes of records written to the log.
     pub fn log_bytes(&self) -> u64 {
-        self.log_bytes.get()
+        self.commits.log_bytes.get()
     }
 }
 

@@ -61,7 +61,7 @@ fn a_request_is_counted_under_its_verb_and_code() {
 fn a_value_on_a_bound_belongs_under_it() {
     let metrics = Metrics::new(SyncMode::Never);
     for records in [1, 2, 3, 8192, 8193] {
-        metrics.commit_records.observe(records);
+        metrics.commits.records.observe(records);
     }
     let text = metrics.to_text();
     for line in ["le=\"1.0\"} 1", "le=\"2.0\"} 2", "le=\"4.0\"} 3", "le=\"8192.0\"} 4", "le=\"+Inf\"} 5"] {

@@ -80,10 +80,12 @@ fn a_key_file_that_cannot_be_used_is_2_and_named() {
         ("--verify-key", &path("jwks.json")),
         ("--jwks", junk),
         ("--jwks", &path("rsa.public.pem")),
+        ("--jwks", "/"),
+        ("--verify-key", "no/such.pem"),
     ] {
         let finished = Process::run(Arrangement::flags(&[flag, file]).command(&data));
         assert_eq!(finished.code(), Some(2), "{flag} {file}: {finished:?}");
-        finished.assert_says(&[file]);
+        finished.assert_says(&[flag, file]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The start: the ready line, what works without any flag, and the exit codes of a start that fails.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use crate::support::{Arrangement, Process, TestServer, chinwag};
@@ -36,6 +36,30 @@ fn what_cannot_be_logged_stops_nothing() {
     server.client("alice").with("bob").send("hello");
     server.operator().call("/im.admin/snapshot", &serde_json::json!({})).ok();
     assert_eq!(server.ops("GET", "/readyz").status, 200);
+    server.stop();
+}
+
+/// Whoever opens connections and says nothing takes no descriptor that the log or an operator needs.
+#[test]
+fn idle_connections_leave_descriptors_for_the_server_itself() {
+    let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let data = directory.path().join("data");
+    let arrangement = Arrangement::flags(&[]);
+    let serve = arrangement.command(&data);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#]).arg(serve.get_program()).args(serve.get_args());
+    let process = Process::start(shell, &directory.path().join("stderr"));
+    let mut server = TestServer::of(process, directory, data, arrangement);
+    server.client("alice").with("bob").send("hello");
+    let connections = || TcpStream::connect(server.ready().http).expect("the system takes it");
+    let idle: Vec<_> = (0..100).map(|_| connections()).collect();
+    crate::support::eventually("those that are let in are open", || {
+        server.metric("chinwag_connections").filter(|open| *open >= 32.0)
+    });
+    server.operator().call("/im.admin/snapshot", &serde_json::json!({"compact": true})).ok();
+    assert_eq!(server.ops("GET", "/readyz").status, 200);
+    assert!(server.stderr().contains("ulimit -n"), "{}", server.stderr());
+    drop(idle);
     server.stop();
 }
 

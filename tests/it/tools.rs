@@ -78,6 +78,38 @@ fn verify_finds_a_killed_and_a_stopped_server_clean_with_one_state_hash() {
 }
 
 #[test]
+fn what_is_no_data_directory_is_bad_usage_and_named_in_one_line() {
+    let there = directory();
+    let [missing, empty, file] = ["missing", "empty", "file"].map(|name| there.path().join(name));
+    std::fs::create_dir(&empty).expect("a directory");
+    std::fs::write(&file, "mine").expect("a file");
+    let new = there.path().join("new");
+    for (path, why) in [
+        (&missing, "is not there"),
+        (&empty, "holds no store"),
+        (&file, "is not a directory"),
+        (&file.join("below"), "is not a directory"),
+    ] {
+        let path = text(path);
+        for arguments in [
+            &["verify", path][..],
+            &["inspect", path],
+            &["export", path],
+            &["export", path, "--out", text(&new)],
+            &["backup", "--data", path, "--to", text(&new)],
+            &["restore", path, "--data", text(&new)],
+        ] {
+            run(arguments).assert_refused_in_one_line(2, &[path, why]);
+        }
+        assert!(
+            !new.exists()
+                && !missing.exists()
+                && std::fs::read_dir(&empty).expect("it is there").count() == 0
+        );
+    }
+}
+
+#[test]
 fn verify_ends_with_65_for_damage_and_with_1_for_a_torn_tail() {
     let mut server = TestServer::start();
     chat(&server, 20);

@@ -9,6 +9,7 @@
 
 mod life;
 mod model;
+mod plain;
 mod request;
 mod round;
 mod seen;

@@ -24,7 +24,7 @@ use super::completion::Ticket;
 use super::publisher::Place;
 use super::reader::ASKED_AT_A_TIME;
 use crate::config::limits::{FEED_BYTES_MAX, FEEDS_MAX};
-use crate::disk::Disk;
+use crate::disk::{Disk, tells_of_loss};
 use crate::message::Rejection;
 use crate::wal::{self, Lsn, SegmentFile, StoreId, Wal, follow};
 
@@ -139,7 +139,7 @@ pub enum Error {
         /// Why.
         why: wal::Error,
     },
-    /// A conversation could not say what has become of its messages, or something broke.
+    /// A conversation could not say what has become of its messages, the log could not be read now, or something broke.
     #[error("{0:?}")]
     Rejected(Rejection),
 }
@@ -338,6 +338,10 @@ impl Shared {
         let behind = segments.get(1).map(|segment| segment.first_lsn);
         match behind.filter(|_| is_absent && was_oldest) {
             Some(first) => Error::Gone { asked: from.0, first: first.max(oldest.unwrap_or(first)).0 },
+            None if is_passing(&why) => {
+                tracing::warn!(from = from.0, %why, "the feed cannot read the log now");
+                Error::Rejected(Rejection::CannotRead)
+            }
             None => Error::Unreadable { from: from.0, resume: self.resume_behind(from), why },
         }
     }
@@ -350,6 +354,11 @@ impl Shared {
     fn cursors(&self) -> std::sync::MutexGuard<'_, Cursors> {
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether it says nothing of the log, so that the next try may do.
+fn is_passing(why: &wal::Error) -> bool {
+    matches!(why, wal::Error::Io { source, .. } if !tells_of_loss(source))
 }
 
 fn broken(why: &dyn std::fmt::Display) -> Error {

@@ -3,7 +3,8 @@
 //! Nothing here looks at a clock or at who may: whether a change was lawful was decided when it was appended, and the
 //! same records make the same group for ever.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 
 use super::Mutes;
 use crate::conversation::participants::{Membership, Participant};
@@ -82,33 +83,52 @@ fn come_in(state: &mut State, users: &[UserId], joined_ns: u64) {
     }
     // Everybody had left, and an admin token begins the group again.
     if was_empty {
-        succeed_owner(state);
+        Heirs::of(state).succeed_owner(state);
     }
 }
 
+/// One behind the other, as if each went with a record of their own: whoever owns the group until they go too is not muted
+/// from before.
 fn go_out(state: &mut State, users: &[UserId]) {
+    let mut heirs = None;
     for user in users {
         let number = state.participants.number_or_insert(user);
         if let Some(membership) = state.participants.get_mut(number).membership.take() {
             count_members(state, -1);
             if membership.duty == Duty::Owner {
-                succeed_owner(state);
+                heirs.get_or_insert_with(|| Heirs::of(state)).succeed_owner(state);
             }
         }
     }
 }
 
-/// Somebody becomes the owner of a group that has none. An empty group has no owner.
-fn succeed_owner(state: &mut State) {
-    let heir = state.participants.members().min_by_key(rank).map(|(_, row, _)| row.user.clone());
-    if let Some(heir) = heir {
-        set_duty(state, &heir, Duty::Owner);
+/// Those who may own the group, whoever comes first in front. Made once for a change: to look among all members for the
+/// heir of each who inherits and goes would take their square.
+struct Heirs(BinaryHeap<Reverse<Rank>>);
+
+impl Heirs {
+    fn of(state: &State) -> Self {
+        Self(state.participants.members().map(|member| Reverse(rank(&member))).collect())
+    }
+
+    /// Somebody becomes the owner of a group that has none. An empty group has no owner.
+    fn succeed_owner(&mut self, state: &mut State) {
+        while let Some(Reverse((.., number))) = self.0.pop() {
+            let row = state.participants.get(number);
+            if row.membership.is_some() {
+                let heir = row.user.clone();
+                return set_duty(state, &heir, Duty::Owner);
+            }
+        }
     }
 }
 
+/// Smaller for who comes sooner; with the number of the participant.
+type Rank = (bool, u64, u32);
+
 /// Who comes first when a group needs an owner: the longest-standing admin, else member; rows are in order of
 /// appearance, so the lowest number decides between equals.
-fn rank((number, _, membership): &(u32, &Participant, &Membership)) -> (bool, u64, u32) {
+fn rank((number, _, membership): &(u32, &Participant, &Membership)) -> Rank {
     (membership.duty != Duty::Admin, membership.joined_ns, *number)
 }
 

@@ -198,6 +198,33 @@ async fn control_up_to_the_limit_everybody_hears_of_each() {
     life.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_few_who_are_put_out_together_each_hears_nothing_behind_themselves() {
+    let life = Life::begin_with_room(&Simulated::new(1));
+    let conversations = life.conversations();
+    let [ann, ben, cat, dan] = [(); 4].map(|()| session());
+    let mut attached = Vec::new();
+    for (id, session) in [("ann", &ann), ("ben", &ben), ("cat", &cat), ("dan", &dan)] {
+        attached.push(conversations.attach(&user(id), session.clone(), 10).await.unwrap());
+    }
+    let (g, app) = (group_id("g"), Caller { user: user("app"), admin: true });
+    let members = ["ben", "cat", "dan"].map(user).to_vec();
+    conversations.create_group(&caller("ann"), Some(g.clone()), "n".into(), members).await.unwrap();
+    for session in [&ann, &ben, &cat, &dan] {
+        assert_eq!(told(&life, session).await.len(), 4);
+    }
+    conversations.kick_members(&app, &g, ["ben", "ann", "cat"].map(user).to_vec()).await.unwrap();
+    life.send("dan", &group("g"), "behind").await;
+    let all = ["Duty(Owner) dan by app", "Kick ben by app", "Kick ann by app", "Kick cat by app", "behind"];
+    for (session, hears) in [(&ben, 2), (&ann, 3), (&cat, 4), (&dan, 5)] {
+        assert_eq!(told(&life, session).await, all[..hears]);
+    }
+    for (id, chats) in [("ben", 0), ("ann", 0), ("cat", 0), ("dan", 1)] {
+        assert_eq!(conversations.list(&user(id), "", 10).await.unwrap().chats.len(), chats, "{id}");
+    }
+    life.stop().await;
+}
+
 /// Inboxes are read while crowds come and go: each ends with what the group says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inbox_that_is_read_while_crowds_come_and_go_lists_the_group_iff_its_user_is_in() {

@@ -4,6 +4,7 @@ use super::super::feed::{Change, Conversation, Entry, Error, Fate, Feed, FeedPag
 use super::passivation::sweep;
 use super::*;
 use crate::config::limits::FEEDS_MAX;
+use crate::disk::Operation;
 
 /// Nothing of the log goes.
 fn keeping() -> Options {
@@ -352,6 +353,55 @@ async fn a_conversation_that_is_given_up_holds_up_no_feed_and_shows_no_text() {
         (&*entries[0], &*entries[2]),
         ("alice+bob alice sends 1 Unknown ", "alice+cat alice sends 1 to be read")
     );
+    life.stop().await;
+}
+
+/// Each read of a page fails once: those of the log, and the last one, of what only packs have of the conversation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_may_do_the_next_time_holds_a_page_up_and_hides_nothing() {
+    let retention = retention::Options { age: Some(Duration::from_hours(24)), count: None };
+    let history = history::Options {
+        recent_messages: 5,
+        retry_messages: 1,
+        retry_age: Duration::ZERO,
+        ..history::Options::default()
+    };
+    let compaction = compaction::Options { bytes_per_second: 1, ..options().compaction };
+    let life = begin(&Simulated::new(1), Options { retention, history, compaction, ..keeping() });
+    let mut expected = Vec::new();
+    for number in 1..=40 {
+        life.send("alice", &to("bob"), &format!("text {number}.")).await;
+        expected.push(format!("alice+bob alice sends {number} text {number}."));
+        if number % 10 == 0 {
+            life.checkpoint().unwrap();
+        }
+    }
+    let feed = life.started.feed();
+    // In memory anew, it has to look from where on it is kept.
+    let read_anew = async || {
+        life.disk.heal();
+        passivate(&life).await;
+        life.conversations().acks(&user("alice"), &to("bob")).await.unwrap();
+    };
+    read_anew().await;
+    let before = life.disk.count(Operation::Read);
+    assert_eq!(entries_of(&feed.read(from(1)).await.unwrap()), expected);
+    let reads = life.disk.count(Operation::Read) - before;
+    let mut refused = Vec::new();
+    for nth in 1..=reads {
+        read_anew().await;
+        life.disk.fail(Operation::Read, nth, std::io::ErrorKind::OutOfMemory);
+        match feed.read(from(1)).await {
+            Err(Error::Rejected(Rejection::CannotRead)) => refused.push(nth),
+            page => assert_eq!(entries_of(&page.unwrap()), expected, "read {nth} of {reads}"),
+        }
+    }
+    assert!(refused.len() > 1 && refused.ends_with(&[reads]), "{refused:?} of {reads}");
+    let (file, at) = files_with(&life.disk, &["snap"], "text 5.").pop().expect("in a pack");
+    life.disk.flip(&file, at, 1);
+    read_anew().await;
+    let hidden = entries_of(&feed.read(from(1)).await.unwrap());
+    assert_eq!(hidden[0], "alice+bob alice sends 1 Unknown ", "the control: what is damaged is hidden");
     life.stop().await;
 }
 

@@ -81,13 +81,13 @@ async fn a_conversation_that_dies_again_and_again_is_refused_in_the_end() {
     for death in 1..=3 {
         kill_actor(life.directory(), &key("alice", &to("bob")));
         life.pull("alice", &to("bob")).await.unwrap_err();
-        eventually("its death is noticed", || life.metrics.actors_died.get() == death).await;
+        eventually("its death is noticed", || life.metrics.conversations.actors_died.get() == death).await;
         if death < 3 {
             patiently(|| life.pull("alice", &bob)).await;
         }
     }
     // A return is counted a moment after calls get in again.
-    eventually("both returns are counted", || life.metrics.conversations_reloaded.get() == 2).await;
+    eventually("both returns are counted", || life.metrics.conversations.reloaded.get() == 2).await;
     assert_eq!(life.pull("alice", &to("bob")).await.map(drop), Err(Rejection::Quarantined));
     assert_eq!((life.directory().refused(), life.conversations().count()), (1, 1));
     // It costs nobody anything, and is there after a restart.
@@ -109,7 +109,7 @@ async fn what_is_damaged_on_the_disk_does_not_come_back() {
     for _ in 0..10 {
         assert_eq!(life.pull("alice", &to("bob")).await.map(drop), Err(Rejection::Quarantined));
     }
-    assert_eq!((life.metrics.actors_died.get(), life.directory().refused()), (0, 1));
+    assert_eq!((life.metrics.conversations.actors_died.get(), life.directory().refused()), (0, 1));
     life.stop().await;
 }
 
@@ -231,7 +231,7 @@ async fn a_series_goes_on_with_the_actor_that_came_back_in_its_middle() {
     life.directory().meanwhile.plan(move || {
         kill_actor(&directory, &of);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while metrics.conversations_reloaded.get() == 0 {
+        while metrics.conversations.reloaded.get() == 0 {
             // Whoever casts to it notices that it is gone.
             let Ok((running, permit)) = directory.escort(&of) else { continue };
             let (to, answer) = oneshot::channel();

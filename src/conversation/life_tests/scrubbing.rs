@@ -27,8 +27,8 @@ fn begin(disk: &Simulated, options: Options) -> Life {
 async fn scrubbed(life: &Life) {
     let metrics = life.metrics.clone();
     for _ in 0..2 {
-        metrics.scrub_finished.set(0);
-        eventually("a round ends", || metrics.scrub_finished.get() > 0).await;
+        metrics.scrub.finished.set(0);
+        eventually("a round ends", || metrics.scrub.finished.get() > 0).await;
     }
 }
 
@@ -37,13 +37,13 @@ async fn rot_in_a_chunk_is_found_once_and_refuses_its_conversation_alone() {
     let (disk, file, at) = with_a_needle().await;
     let life = begin(&disk, always());
     scrubbed(&life).await;
-    assert_eq!((life.metrics.scrub_damaged.get(), life.directory().refused()), (0, 0), "the control");
-    assert!(life.metrics.scrub_bytes.get() > 0);
+    assert_eq!((life.metrics.scrub.damaged.get(), life.directory().refused()), (0, 0), "the control");
+    assert!(life.metrics.scrub.bytes.get() > 0);
     disk.flip(&file, at, 1);
     scrubbed(&life).await;
-    assert_eq!((life.metrics.scrub_damaged.get(), life.directory().refused()), (1, 1));
+    assert_eq!((life.metrics.scrub.damaged.get(), life.directory().refused()), (1, 1));
     scrubbed(&life).await;
-    assert_eq!(life.metrics.scrub_damaged.get(), 1, "told once");
+    assert_eq!(life.metrics.scrub.damaged.get(), 1, "told once");
     assert_eq!(life.pull("alice", &to("struck")).await.map(drop), Err(Rejection::Quarantined));
     assert_eq!(life.texts("alice", &to("healthy")).await, ["hay"]);
     assert_eq!(life.send("alice", &to("healthy"), "goes on").await.msg_index, 2);
@@ -58,7 +58,7 @@ async fn rot_under_a_conversation_in_memory_is_told_and_it_is_served_on() {
     assert_eq!(life.texts("alice", &to("struck")).await, ["the needle"]);
     disk.flip(&file, at, 1);
     scrubbed(&life).await;
-    assert_eq!((life.metrics.scrub_damaged.get(), life.directory().refused()), (1, 0));
+    assert_eq!((life.metrics.scrub.damaged.get(), life.directory().refused()), (1, 0));
     assert_eq!(life.texts("alice", &to("struck")).await, ["the needle"]);
     assert_eq!(life.send("alice", &to("struck"), "goes on").await.msg_index, 2);
     life.stop().await;
@@ -73,13 +73,13 @@ async fn rot_in_an_index_and_in_a_closed_segment_is_told() {
         life.send("alice", &to("healthy"), &"x".repeat(1000)).await;
     }
     scrubbed(&life).await;
-    assert_eq!(life.metrics.scrub_damaged.get(), 0, "the control");
+    assert_eq!(life.metrics.scrub.damaged.get(), 0, "the control");
     let end = disk.bytes(&file).expect("a pack").len();
     disk.flip(&file, end - 100, 1);
     let (segment, at) = files_with(&disk, &["wal"], "the second needle").pop().expect("in a segment");
     disk.flip(&segment, at, 1);
     scrubbed(&life).await;
-    assert_eq!((life.metrics.scrub_damaged.get(), life.directory().refused()), (2, 0));
+    assert_eq!((life.metrics.scrub.damaged.get(), life.directory().refused()), (2, 0));
     assert_eq!(life.texts("alice", &to("struck")).await, ["the needle"]);
     life.stop().await;
 }
@@ -90,7 +90,7 @@ async fn what_could_not_be_read_once_is_refused_when_it_turns_out_to_be_bad() {
     let life = begin(&disk, always());
     disk.fail_always(Operation::Read, std::io::ErrorKind::Other);
     scrubbed(&life).await;
-    assert!(life.metrics.scrub_damaged.get() > 0);
+    assert!(life.metrics.scrub.damaged.get() > 0);
     assert_eq!(life.directory().refused(), 0, "it may be readable when it is needed");
     disk.heal();
     disk.flip(&file, at, 1);
@@ -105,6 +105,6 @@ async fn a_slow_scrub_ends_with_the_node() {
     let (disk, ..) = with_a_needle().await;
     let slow = scrub::Options { interval: Duration::from_millis(24), bytes_per_second: 1 };
     let life = begin(&disk, Options { scrub: slow, ..options() });
-    eventually("it has begun", || life.metrics.scrub_bytes.get() > 0).await;
+    eventually("it has begun", || life.metrics.scrub.bytes.get() > 0).await;
     life.stop().await;
 }

@@ -38,7 +38,7 @@ pub(in crate::http) struct Events {
 
 impl Events {
     pub(super) fn new(mut opened: Opened) -> Self {
-        opened.edge.metrics.event_sources.inc();
+        opened.edge.metrics.streams.event_sources.inc();
         let mut first = RETRY.to_vec();
         append(&mut first, &std::mem::take(&mut opened.hello));
         Self {
@@ -89,10 +89,10 @@ impl Events {
         let Opened { session, edge, caller, .. } = &self.opened;
         session.poll_take(cx, &mut self.batch, TAKE_BYTES_MAX).map(|behind| {
             if let Some(behind) = behind {
-                edge.metrics.stream_behind.inc();
+                edge.metrics.streams.behind.inc();
                 return lines([&event::behind(&behind, &caller.user)]);
             }
-            edge.metrics.stream_events.inc_by(self.batch.len() as u64);
+            edge.metrics.streams.events.inc_by(self.batch.len() as u64);
             let frames: Vec<_> =
                 self.batch.drain(..).map(|event| event::frame_for(&event, &caller.user)).collect();
             lines(&frames)
@@ -129,6 +129,6 @@ impl Body for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.opened.edge.metrics.event_sources.dec();
+        self.opened.edge.metrics.streams.event_sources.dec();
     }
 }

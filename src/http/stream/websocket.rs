@@ -82,7 +82,9 @@ pub(in crate::http) async fn run(pending: Pending) {
         tracing::error!("a connection that was upgraded is none of ours");
         return;
     };
-    let mut socket = Box::new(Socket::new(opened, parts.io.into_inner(), &parts.read_buf));
+    let mut wire = parts.io.into_inner();
+    wire.looks_no_more();
+    let mut socket = Box::new(Socket::new(opened, wire, &parts.read_buf));
     std::future::poll_fn(|cx| socket.poll(cx)).await;
 }
 
@@ -154,7 +156,7 @@ struct Socket {
 impl Socket {
     fn new(mut opened: Opened, wire: Wire, read: &[u8]) -> Self {
         let edge = &opened.edge;
-        edge.metrics.websockets.inc();
+        edge.metrics.streams.websockets.inc();
         let message_max = edge.bodies.limit_bytes() + ENVELOPE_BYTES_MAX;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
@@ -218,7 +220,7 @@ impl Socket {
                 Poll::Ready(Ok(())) => moved |= was_full,
                 Poll::Ready(Err(error)) => {
                     if error.kind() == ErrorKind::TimedOut {
-                        self.opened.edge.metrics.stream_stalled.inc();
+                        self.opened.edge.metrics.streams.stalled.inc();
                     }
                     return Poll::Ready(());
                 }
@@ -297,7 +299,7 @@ impl Socket {
         if self.was_heard || !self.may_read() {
             self.silence = 0;
         } else if self.silence >= SILENCE_MAX {
-            self.opened.edge.metrics.stream_stalled.inc();
+            self.opened.edge.metrics.streams.stalled.inc();
             return self.farewell(SILENT);
         } else {
             self.silence += 1;
@@ -342,6 +344,6 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.opened.edge.metrics.websockets.dec();
+        self.opened.edge.metrics.streams.websockets.dec();
     }
 }

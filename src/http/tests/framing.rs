@@ -1,6 +1,18 @@
 //! Where a request begins and ends: whoever makes that unclear gets one answer, and never a second request.
 
+use std::convert::Infallible;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+
+use super::connection::Protocol;
+use super::drain::Drain;
+use super::pieces::Pieces;
+use super::response::Body;
 use super::*;
+use crate::config::limits::HEADERS_MAX;
+use crate::tls::Socket;
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
@@ -126,8 +138,87 @@ async fn ambiguous_framing_never_makes_a_second_request() {
         assert!(!answer.contains("404"), "{framing}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{framing}: {answer}");
         assert_eq!(status(&answer), "400", "{framing}: {answer}");
+        assert!(closes(&answer), "{framing}: {answer}");
+        assert_is_error(&answer, "");
     }
     server.drained().await;
+}
+
+/// The answer is one error as every other one, and whole.
+#[track_caller]
+fn assert_is_error(answer: &str, says: &str) {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(
+        is_whole(answer.as_bytes()) && answer.contains("\r\ncontent-type: application/json\r\n"),
+        "{answer}"
+    );
+    assert!(body.starts_with(r#"{"code":10001,"msg":""#) && body.ends_with(r#""}"#), "{answer}");
+    assert!(body.contains(says), "{answer} does not say {says:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_in_words_and_ends_the_connection() {
+    let server = Server::start(options()).await;
+    let next = server.request("/nowhere", "");
+    for (head, says) in [
+        ("POST\r\n\r\n", ""),
+        ("PO(ST /im.chat/send HTTP/1.1\r\nHost: x\r\n\r\n", "method"),
+        ("POST /im.chat/\u{7f} HTTP/1.1\r\nHost: x\r\n\r\n", "URI"),
+        ("POST /im.chat/send HTTP/3.1\r\nHost: x\r\n\r\n", "version"),
+        ("POST /im.chat/send HTTP/1.1\r\nHo st: x\r\n\r\n", "header"),
+        ("POST /im.chat/send HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", "content-length"),
+        ("POST /im.chat/send HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "transfer-encoding"),
+        ("POST /im.chat/send HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "transfer-encoding"),
+    ] {
+        let answer = server.exchange(&format!("{head}{next}")).await;
+        assert_eq!(status(&answer), "400", "{head}");
+        assert!(closes(&answer) && answer.matches("HTTP/1.1").count() == 1, "{head}: {answer}");
+        assert_is_error(&answer, says);
+    }
+    server.drained().await;
+}
+
+#[tokio::test]
+async fn what_is_no_request_costs_nothing_of_the_answers_before_it() {
+    let server = Server::start(options()).await;
+    let mut client = server.connect().await;
+    client
+        .send(&(server.request("/nowhere", "") + &server.request("/im.chat/send", "{}") + "nonsense\r\n\r\n"))
+        .await;
+    assert_eq!(status(&client.answer().await), "404");
+    let answer = client.answer().await;
+    assert!(status(&answer) == "400" && !closes(&answer), "{answer}");
+    let last = client.rest().await;
+    assert!(closes(&last), "{last}");
+    assert_is_error(&last, "the head of the request cannot be read: ");
+    server.drained().await;
+}
+
+/// An answer of the very form that hyper's own refusals have.
+async fn bare_refusal(_: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let refusal = Response::builder().status(400).header("connection", "close");
+    Ok(refusal.body(Body::Left(Pieces::default())).expect("a response"))
+}
+
+#[tokio::test]
+async fn what_a_handler_answers_goes_out_as_it_is_whatever_it_looks_like() {
+    let (_node, draining) = watch::channel(false);
+    let protocol = Arc::new(Protocol::new(options(), Drain::new(draining)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    for (request, is_refused) in [("GET / HTTP/1.1\r\nHost: x\r\n\r\n", false), ("GET /\r\n\r\n", true)] {
+        let mut client = Client(TcpStream::connect(address).await.expect("a connection"));
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let wire = protocol.wire(Socket::Plain(stream), Arc::default());
+        let running = protocol.clone();
+        let serving = tokio::spawn(async move { running.run(wire, service_fn(bare_refusal)).await });
+        client.send(request).await;
+        let answer = client.rest().await;
+        within(serving).await.expect("no panic");
+        assert!(status(&answer) == "400" && closes(&answer), "{answer}");
+        assert_eq!(refusal::may_be(answer.as_bytes()), !is_refused, "{answer}");
+        assert_eq!(answer.ends_with("\"}"), is_refused, "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -137,7 +228,15 @@ async fn heads_have_a_largest_size() {
         let answer =
             server.exchange(&format!("POST /im.chat/send HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).await;
         assert_eq!(status(&answer), "431", "{answer}");
+        assert!(closes(&answer), "{answer}");
+        assert_is_error(&answer, "must be at most 16384 bytes with 100 headers");
     }
+    let most = "X: y\r\n".repeat(HEADERS_MAX - 2);
+    let answer = server.exchange(&server.head("/nowhere", &format!("{most}Connection: close"))).await;
+    assert_eq!(status(&answer), "431", "one more than the most: {answer}");
+    let most = "X: y\r\n".repeat(HEADERS_MAX - 3);
+    let answer = server.exchange(&server.head("/nowhere", &format!("{most}Connection: close"))).await;
+    assert_eq!(status(&answer), "404", "{answer}");
     server.drained().await;
 }
 

@@ -116,7 +116,7 @@ impl Socket {
             resuming.advance(cx);
             match resuming.replayed.poll_recv(cx) {
                 Poll::Ready(Some(Replayed { frames, events })) => {
-                    self.opened.edge.metrics.stream_events.inc_by(events as u64);
+                    self.opened.edge.metrics.streams.events.inc_by(events as u64);
                     self.out.push(frames);
                 }
                 // The sender went with the replay, and nothing is left of it.
@@ -150,10 +150,10 @@ impl Socket {
             let Opened { session, edge, caller, .. } = &self.opened;
             let Poll::Ready(behind) = session.poll_take(cx, &mut self.batch, TAKE_BYTES_MAX) else { break };
             if let Some(behind) = behind {
-                edge.metrics.stream_behind.inc();
+                edge.metrics.streams.behind.inc();
                 self.out.push(event::behind(&behind, &caller.user));
             }
-            edge.metrics.stream_events.inc_by(self.batch.len() as u64);
+            edge.metrics.streams.events.inc_by(self.batch.len() as u64);
             for event in self.batch.drain(..) {
                 self.out.push(event::frame_for(&event, &caller.user));
             }
