@@ -37,7 +37,8 @@ fn time(text: &str) -> Option<u64> {
     let since = local.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     let shift = Duration::from_secs(u64::from(offset.unsigned_abs()));
     let utc = if offset < 0 { since.checked_add(shift)? } else { since.checked_sub(shift)? };
-    u64::try_from(utc.as_nanos()).ok()
+    // Behind what the number holds, in the year 2554, there is no record either.
+    Some(u64::try_from(utc.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// How many seconds a local time is ahead, from `+02:00`.
@@ -73,6 +74,7 @@ mod tests {
             assert_eq!(Moment::parse(text), Ok(Moment::Time(seconds * second)), "{text}");
         }
         assert_eq!(Moment::parse("1970-01-01T00:00:00.000000007Z"), Ok(Moment::Time(7)));
+        assert_eq!(Moment::parse("2999-01-01T00:00:00Z"), Ok(Moment::Time(u64::MAX)));
     }
 
     #[test]

@@ -52,6 +52,26 @@ fn a_torn_tail_alone_is_exit_1_and_stays_where_it_is() {
 }
 
 #[test]
+fn a_log_that_was_cut_within_what_snapshots_have_is_damage_and_not_what_a_crash_leaves() {
+    let dir = runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Life::begin(dir.path());
+        life.chat("monday").await;
+        life.checkpoint(false);
+        life.stop().await;
+        dir
+    });
+    let segment = newest(dir.path(), "wal", "wal");
+    let bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::write(&segment, &bytes[..end - 200]).unwrap();
+    let (report, told) = verified(dir.path());
+    assert_eq!(report.verdict, Verdict::Damaged, "{told}");
+    assert!(told.contains(&format!("{} ends the log at byte ", segment.display())), "{told}");
+    assert!(told.contains("bytes that are no whole batch\n"), "{told}");
+}
+
+#[test]
 fn a_damaged_chunk_is_named_with_file_offset_and_conversation() {
     let dir = runtime().block_on(store());
     let (pack, offset) = damage_alice_and_bob(dir.path());
