@@ -26,6 +26,13 @@ pub fn tells_of_loss(error: &io::Error) -> bool {
     const OF_DATA: &[Errno] = &[
         Errno::IO,
         Errno::BADMSG,
+        // The device went, or something else is in the file's place.
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::STALE,
+        Errno::ISDIR,
+        Errno::NOTDIR,
+        Errno::LOOP,
         #[cfg(target_os = "linux")]
         Errno::UCLEAN,
     ];
@@ -111,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_short_for_a_moment_is_no_loss() {
         let of = |errno: Errno| tells_of_loss(&io::Error::from(errno));
-        for errno in [Errno::IO, Errno::BADMSG, Errno::NOENT] {
+        for errno in [Errno::IO, Errno::BADMSG, Errno::NOENT, Errno::NODEV, Errno::STALE, Errno::ISDIR] {
             assert!(of(errno), "{errno}");
         }
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN, Errno::ACCESS] {
