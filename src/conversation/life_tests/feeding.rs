@@ -383,12 +383,19 @@ async fn a_read_that_may_do_the_next_time_holds_a_page_up_and_hides_nothing() {
         passivate(&life).await;
         life.conversations().acks(&user("alice"), &to("bob")).await.unwrap();
     };
-    read_anew().await;
-    let before = life.disk.count(Operation::Read);
-    assert_eq!(entries_of(&feed.read(from(1)).await.unwrap()), expected);
-    let reads = life.disk.count(Operation::Read) - before;
+    // A merge may read beside it, which is no read of the page's, and may take the fault that was meant for one.
+    let mut reads = u64::MAX;
+    for _ in 0..5 {
+        read_anew().await;
+        let before = life.disk.count(Operation::Read);
+        assert_eq!(entries_of(&feed.read(from(1)).await.unwrap()), expected);
+        reads = reads.min(life.disk.count(Operation::Read) - before);
+    }
     let mut refused = Vec::new();
-    for nth in 1..=reads {
+    for (nth, _attempt) in (1..=reads).flat_map(|nth| (0..20).map(move |attempt| (nth, attempt))) {
+        if refused.last() == Some(&nth) {
+            continue;
+        }
         read_anew().await;
         life.disk.fail(Operation::Read, nth, std::io::ErrorKind::OutOfMemory);
         match feed.read(from(1)).await {
